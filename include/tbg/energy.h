@@ -1,0 +1,25 @@
+/* energy.h: engines that evaluate many configurations of one system at once. */
+#ifndef TBG_ENERGY_H
+#define TBG_ENERGY_H
+#include "tbg/system.h"
+
+/* Components, in this order everywhere; names as in OpenMM. */
+enum { TBG_E_BOND, TBG_E_ANGLE, TBG_E_TORSION, TBG_E_NONBONDED, TBG_E_GB, TBG_E_N };
+extern const char *const tbg_energy_component_names[TBG_E_N]; /* "HarmonicBondForce", ... */
+
+typedef struct tbg_engine tbg_engine;
+
+/* kind: "native" (fast, batched), "reference" (double, plain C, the oracle), "openmm", "xtb".
+ * system: must outlive the engine. threads: 0 for all. For "xtb" the system gives elements through `molecule`.
+ * errors: TBG_INPUT unknown kind; TBG_FAILED where this build lacks it (said clearly). */
+int tbg_engine_create(const char *kind, const tbg_molecule *molecule, const tbg_system *system, int threads,
+                      tbg_engine **out);
+void tbg_engine_free(tbg_engine *engine);
+const char *tbg_engine_name(const tbg_engine *engine);
+
+/* Evaluate n configurations. positions: [n][n_atoms][3] nm. energies: [n] kJ/mol. forces: [n][n_atoms][3]
+ * kJ/mol/nm, or NULL. components: [n][TBG_E_N] kJ/mol, or NULL. A configuration that gives no finite energy gets
+ * +Inf or NaN and never stops the others. One call at a time per engine; parallel inside. */
+int tbg_engine_evaluate(tbg_engine *engine, long n, const double *positions, double *energies, double *forces,
+                        double *components);
+#endif
