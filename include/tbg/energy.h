@@ -5,15 +5,23 @@
 
 /* Components, in this order everywhere; names as in OpenMM. */
 enum { TBG_E_BOND, TBG_E_ANGLE, TBG_E_TORSION, TBG_E_NONBONDED, TBG_E_GB, TBG_E_N };
-extern const char *const tbg_energy_component_names[TBG_E_N]; /* "HarmonicBondForce", ... */
+extern const char *const tbg_energy_component_names[TBG_E_N]; /* "HarmonicBondForce", ..., "GBForce" */
+/* The name of the OpenMM force that computes a component: as above, but "CustomGBForce" or "GBSAOBCForce" by the
+ * system's kind of generalised Born (NULL where it has none). */
+const char *tbg_energy_component_name(const tbg_system *system, int component);
 
 typedef struct tbg_engine tbg_engine;
 
-/* kind: "native" (fast, batched), "reference" (double, plain C, the oracle), "openmm", "xtb".
- * system: must outlive the engine. threads: 0 for all. For "xtb" the system gives elements through `molecule`.
+/* kind: "native" (fast, batched), "reference" (double, plain C, the oracle), "openmm", "xtb", or NULL for the force
+ * field's usual one. molecule, system: must outlive the engine. threads: 0 for all. "xtb" needs the molecule (elements)
+ * and a system of the force field gfn2-xtb; the others don't look at the molecule.
  * errors: TBG_INPUT unknown kind; TBG_FAILED where this build lacks it (said clearly). */
 int tbg_engine_create(const char *kind, const tbg_molecule *molecule, const tbg_system *system, int threads,
                       tbg_engine **out);
+/* The same with what only OpenMM knows. platform: "CPU", "Reference", ..., NULL for CPU. system_xml: file with a
+ * serialized OpenMM System that is evaluated instead of `system` (which then gives the number of atoms only), or NULL. */
+int tbg_engine_create_with(const char *kind, const tbg_molecule *molecule, const tbg_system *system, int threads,
+                           const char *platform, const char *system_xml, tbg_engine **out);
 void tbg_engine_free(tbg_engine *engine);
 const char *tbg_engine_name(const tbg_engine *engine);
 
