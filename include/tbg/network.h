@@ -21,6 +21,7 @@ typedef enum {
 } tbg_feature_set;
 const char *tbg_feature_set_name(tbg_feature_set set); /* "element", "element+backbone", "full", "ad-backbone", "ad-full" */
 int tbg_feature_set_parse(const char *name, tbg_feature_set *set);
+int tbg_feature_set_width(tbg_feature_set set); /* one-hot size; 0 for raw features */
 
 /* Edge features, in this order where their bit is set. All but r_ij of the layer depend on the input positions, t and
  * the molecule only, so they are computed once per call. r: input distance of the pair (scaled), m and w: mean
@@ -78,11 +79,13 @@ int tbg_model_clone(const tbg_model *model, tbg_model **out);
 void tbg_model_free(tbg_model *model);
 int tbg_model_read(const char *path, tbg_model **out);
 int tbg_model_write(const tbg_model *model, const char *path);
+/* Fill the values from tensors named prefix + table name (for example "param." in vector files); all must be there. */
+int tbg_model_take_tensors(tbg_model *model, const tbg_tensors *file, const char *prefix);
 const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name); /* NULL if absent */
 
 /* What the network sees of a molecule; immutable, shared. */
 typedef struct {
-    int n_atoms;
+    int n_atoms, n_features;
     double *node_features;      /* [n_atoms][n_features] one-hot */
     unsigned char *bond_class;  /* [n_atoms][n_atoms] 1, 2, 3 for 1-2, 1-3, 1-4 pairs, else 0 */
     double *pair_mean, *pair_width; /* [n_atoms][n_atoms] scaled; 0 where bond_class is not 1 or 2 */

@@ -26,6 +26,7 @@ extern const tbg_network_kernels tbg_network_cpu;       /* cpu.c, over cpu_simd.
 
 /* Quantities of one molecule and time that all backends need, in double: time features appended to node features,
  * edge features and harmonic pairs of given positions. Definitions in edges.c, tangents beside them. */
+int tbg_network_time_features(const tbg_network_spec *spec); /* 1 or 2 (time_u) */
 int tbg_edge_feature_count(const tbg_network_spec *spec);
 /* Edge features e_k of one pair and their derivative with respect to the input distance r.
  * bond_class, mean, width: of the pair. e, de_dr: [tbg_edge_feature_count]. */

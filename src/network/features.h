@@ -1,0 +1,8 @@
+/* features.h: node features of a molecule, for this floor only. */
+#ifndef TBG_NETWORK_FEATURES_H
+#define TBG_NETWORK_FEATURES_H
+#include "tbg/network.h"
+
+/* features: [n_atoms][tbg_feature_set_width(set)], assigned. errors: TBG_INPUT if the molecule does not fit. */
+int tbg_node_features(tbg_feature_set set, const tbg_molecule *molecule, double *features);
+#endif
