@@ -26,6 +26,7 @@ typedef struct {
     tbg_residue *residues;   /* [n_residues] */
     int (*bonds)[2];         /* [n_bonds] first < second, sorted; no duplicates */
     double (*positions)[3];  /* [n_atoms] nm */
+    int n_waters;            /* water molecules that the PDB reader left out */
 } tbg_molecule;
 
 void tbg_molecule_free(tbg_molecule *molecule); /* NULL is allowed */
@@ -43,8 +44,10 @@ int tbg_molecule_from_sequence(const char *sequence, tbg_molecule **out);
 int tbg_molecule_read_pdb(const char *path, tbg_molecule **out);
 /* The same from memory. name: used in messages. */
 int tbg_molecule_parse_pdb(const char *text, size_t length, const char *name, tbg_molecule **out);
+/* The same for one chain of several. chain: its identifier, or 0 where the file must hold just one. */
+int tbg_molecule_parse_pdb_chain(const char *text, size_t length, const char *name, char chain, tbg_molecule **out);
 
-/* FILE.pdb if `what` names a readable file, otherwise a sequence. */
+/* FILE.pdb if `what` names a readable file (FILE.pdb:A for chain A of several), otherwise a sequence. */
 int tbg_molecule_load(const char *what, tbg_molecule **out);
 
 /* Write a PDB file as OpenMM lays it out (TER, END, element column, CONECT for residues PDB does not know).
@@ -89,7 +92,7 @@ int tbg_check(const tbg_checker *checker, double *positions);
 
 /* ---- torsions ---- */
 typedef struct {
-    char name[16]; /* "phi1", "psi1", "omega1", ... numbered by residue from 1 */
+    char name[16]; /* "phi1", "psi1", "omega1", ... numbered by residue from 1, ACE not counted */
     int residue;   /* index */
     int atoms[4];
 } tbg_torsion;
