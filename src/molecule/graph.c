@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Neighbour lists in compressed rows: of atom i, list[start[i]] .. list[start[i + 1] - 1]. start: [n_atoms + 1]. */
+/* Neighbour lists in compressed rows: of atom i, list[start[i]] .. list[start[i + 1] - 1]. start: [n_atoms +
+ * 1]. */
 static void neighbours(int n_atoms, int n_bonds, const int (*bonds)[2], int *start, int *list) {
     for (int b = 0; b < n_bonds; b++)
         for (int k = 0; k < 2; k++)
@@ -26,7 +27,8 @@ int tbg_bond_distances(int n_atoms, int n_bonds, const int (*bonds)[2], unsigned
         for (int k = 0; k < 2; k++)
             if (bonds[b][k] < 0 || bonds[b][k] >= n_atoms)
                 return tbg_fail(TBG_INPUT, "bond %d names atom %d of %d", b, bonds[b][k], n_atoms);
-    int *start = TBG_NEW(int, n_atoms + 1), *list = TBG_NEW(int, 2 * (size_t)n_bonds), *queue = TBG_NEW(int, n_atoms);
+    int *start = TBG_NEW(int, n_atoms + 1), *list = TBG_NEW(int, 2 * (size_t)n_bonds),
+        *queue = TBG_NEW(int, n_atoms);
     int status = start && list && queue ? TBG_OK : TBG_FAILED;
     if (status == TBG_OK) {
         neighbours(n_atoms, n_bonds, bonds, start, list);

@@ -30,8 +30,8 @@ static const struct {
     int element;
     const char *symbol;
     double mass;
-} ELEMENTS[] = {{1, "H", 1.007947},   {6, "C", 12.01078},   {7, "N", 14.00672},
-                {8, "O", 15.99943},   {16, "S", 32.0655}};
+} ELEMENTS[] = {
+    {1, "H", 1.007947}, {6, "C", 12.01078}, {7, "N", 14.00672}, {8, "O", 15.99943}, {16, "S", 32.0655}};
 
 const char *tbg_element_symbol(int element) {
     for (size_t i = 0; i < sizeof ELEMENTS / sizeof ELEMENTS[0]; i++)

@@ -1,6 +1,6 @@
-/* pdb_read.c: PDB text -> molecule. Owns the fixed columns, alternate locations, chains, and the check that every
- * residue is complete. Keeps the file's atom order; refuses what the templates do not know, naming line and residue.
- * Waters are left out and counted; of several models the first is read. */
+/* pdb_read.c: PDB text -> molecule. Owns the fixed columns, alternate locations, chains, and the check that
+ * every residue is complete. Keeps the file's atom order; refuses what the templates do not know, naming line
+ * and residue. Waters are left out and counted; of several models the first is read. */
 #include "molecule/refused.h"
 #include "molecule/templates.h"
 #include "base/memory.h"
@@ -61,7 +61,8 @@ static int integer(const char *text, int *value) {
 }
 
 static int is_water(const char *residue) {
-    static const char *const WATERS[] = {"HOH", "WAT", "H2O", "DOD", "SOL", "TIP", "TIP3", "TP3", "TIP4", "SPC"};
+    static const char *const WATERS[] = {"HOH", "WAT",  "H2O", "DOD",  "SOL",
+                                         "TIP", "TIP3", "TP3", "TIP4", "SPC"};
     for (size_t i = 0; i < sizeof WATERS / sizeof WATERS[0]; i++)
         if (!strcmp(residue, WATERS[i]))
             return 1;
@@ -88,8 +89,8 @@ static int parse_atom(raw_file *f, const char *line, size_t length, int line_num
     a.insertion = line[26];
     if (!a.name[0] || !printable(a.name) || !printable(a.residue) || a.chain < 32 || a.chain > 126 ||
         a.insertion < 32 || a.insertion > 126)
-        return tbg_fail(TBG_INPUT, "%s: line %d is no atom record (names expected in columns 13 to 27)", f->name,
-                        line_number);
+        return tbg_fail(TBG_INPUT, "%s: line %d is no atom record (names expected in columns 13 to 27)",
+                        f->name, line_number);
     if (is_water(a.residue)) {
         f->n_waters += a.name[0] == 'O';
         return TBG_OK;
@@ -103,7 +104,8 @@ static int parse_atom(raw_file *f, const char *line, size_t length, int line_num
     for (int k = 0; k < 3; k++) {
         columns(line, length, 31 + 8 * k, 38 + 8 * k, text);
         if (!number(text, &a.x[k]) || fabs(a.x[k]) > 1e5)
-            return tbg_fail(TBG_INPUT, "%s: line %d: coordinate '%s' of atom %s of residue %s %d is no usable number",
+            return tbg_fail(TBG_INPUT,
+                            "%s: line %d: coordinate '%s' of atom %s of residue %s %d is no usable number",
                             f->name, line_number, text, a.name, a.residue, a.number);
         a.x[k] /= 10; /* Angstrom to nm */
     }
@@ -133,7 +135,8 @@ static int parse_conect(raw_file *f, const char *line, size_t length, int line_n
         if (!text[0])
             continue;
         if (!integer(text, &serials[k]))
-            return tbg_fail(TBG_INPUT, "%s: line %d: CONECT needs atom numbers, not '%s'", f->name, line_number, text);
+            return tbg_fail(TBG_INPUT, "%s: line %d: CONECT needs atom numbers, not '%s'", f->name,
+                            line_number, text);
         if (!k || !serials[k])
             continue;
         if (f->n_conect == f->conect_capacity) {
@@ -185,7 +188,8 @@ static int parse_lines(raw_file *f, const char *text, size_t length) {
 }
 
 static int same_residue(const raw_atom *a, const raw_atom *b) {
-    return a->number == b->number && a->chain == b->chain && a->insertion == b->insertion && a->part == b->part;
+    return a->number == b->number && a->chain == b->chain && a->insertion == b->insertion &&
+           a->part == b->part;
 }
 
 /* Keep the atoms of one chain; refuse a file with several unless one was chosen. */
@@ -210,10 +214,11 @@ static int choose_chain(raw_file *f, char chain) {
     }
     chains[n_chains] = 0;
     if (n_chains > 1)
-        return tbg_fail(TBG_INPUT, "%s: holds %d chains ('%s'), one is needed: choose with FILE.pdb:%c", f->name,
-                        n_chains, chains, chains[0]);
+        return tbg_fail(TBG_INPUT, "%s: holds %d chains ('%s'), one is needed: choose with FILE.pdb:%c",
+                        f->name, n_chains, chains, chains[0]);
     if (breaks)
-        return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d begins a second chain after TER; one chain is needed",
+        return tbg_fail(TBG_INPUT,
+                        "%s: line %d: residue %s %d begins a second chain after TER; one chain is needed",
                         f->name, breaks, f->atoms[0].residue, f->atoms[0].number);
     return TBG_OK;
 }
@@ -222,7 +227,8 @@ static int choose_chain(raw_file *f, char chain) {
 static const char *hint(const char *residue, const char *atom) {
     if (!strcmp(atom, "HXT") || !strcmp(atom, "HO") || !strcmp(atom, "HOXT"))
         return "; a neutral C-terminus is not supported, only COO- or the cap NME";
-    if ((!strcmp(residue, "ASP") && !strncmp(atom, "HD", 2)) || (!strcmp(residue, "GLU") && !strncmp(atom, "HE", 2)))
+    if ((!strcmp(residue, "ASP") && !strncmp(atom, "HD", 2)) ||
+        (!strcmp(residue, "GLU") && !strncmp(atom, "HE", 2)))
         return "; the protonated acid is not supported";
     if (!strcmp(atom, "OXT") || !strcmp(atom, "H2") || !strcmp(atom, "H3"))
         return "; only the ends of a chain have it";
@@ -242,10 +248,10 @@ static const char *missing_hint(const char *residue, const char *atom, int last)
     return atom[0] == 'H' ? " (add the hydrogens first, for example with OpenMM's Modeller or pdb2pqr)" : "";
 }
 
-/* Atoms first .. first + n - 1 of the file become residue r of the molecule, appended at m->n_atoms. lines: [n_atoms]
- * of the kept atoms, serials likewise. */
-static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int is_first, int is_last, int *lines,
-                       int *serials) {
+/* Atoms first .. first + n - 1 of the file become residue r of the molecule, appended at m->n_atoms. lines:
+ * [n_atoms] of the kept atoms, serials likewise. */
+static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int is_first, int is_last,
+                       int *lines, int *serials) {
     raw_atom *a = &f->atoms[first];
     tbg_residue *r = &m->residues[m->n_residues];
     char residue[8];
@@ -258,13 +264,14 @@ static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int
         return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d: %s", f->name, a->line, residue, a->number,
                         why ? why : "not one of the 20 amino acids or the caps ACE, NME");
     if (!strcmp(t->name, "ACE") && !is_first)
-        return tbg_fail(TBG_INPUT, "%s: line %d: cap ACE %d is not at the beginning of the chain", f->name, a->line,
-                        a->number);
+        return tbg_fail(TBG_INPUT, "%s: line %d: cap ACE %d is not at the beginning of the chain", f->name,
+                        a->line, a->number);
     if (!strcmp(t->name, "NME") && !is_last)
         return tbg_fail(TBG_INPUT, "%s: line %d: cap NME %d is not at the end of the chain", f->name, a->line,
                         a->number);
     if (n > MAX_RAW_RESIDUE)
-        return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d has %d atoms", f->name, a->line, residue, a->number, n);
+        return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d has %d atoms", f->name, a->line, residue,
+                        a->number, n);
 
     /* Names, with all hydrogens of HIS allowed at first. */
     tbg_template_atom rows[TBG_MAX_RESIDUE_ATOMS];
@@ -272,16 +279,16 @@ static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int
     int kept[MAX_RAW_RESIDUE], n_kept = 0, row_of[MAX_RAW_RESIDUE], used[TBG_MAX_RESIDUE_ATOMS] = {0};
     for (int i = 0; i < n; i++) {
         if (strcmp(a[i].residue, residue))
-            return tbg_fail(TBG_INPUT, "%s: line %d: residue %d is both %s and %s: keep one", f->name, a[i].line,
-                            a->number, residue, a[i].residue);
+            return tbg_fail(TBG_INPUT, "%s: line %d: residue %d is both %s and %s: keep one", f->name,
+                            a[i].line, a->number, residue, a[i].residue);
         char name[8];
         tbg_template_alias(t, n_rows, rows, a[i].name, name);
         int row = 0;
         while (row < n_rows && strcmp(rows[row].name, name))
             row++;
         if (row == n_rows)
-            return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d has no atom %s here%s", f->name, a[i].line, t->name,
-                            a->number, a[i].name, hint(t->name, name));
+            return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d has no atom %s here%s", f->name, a[i].line,
+                            t->name, a->number, a[i].name, hint(t->name, name));
         int before = 0;
         while (before < n_kept && row_of[before] != row)
             before++;
@@ -290,8 +297,8 @@ static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int
             row_of[n_kept] = row;
             kept[n_kept++] = i;
         } else if (a[kept[before]].alternate == a[i].alternate)
-            return tbg_fail(TBG_INPUT, "%s: line %d: atom %s of residue %s %d is there twice (also line %d)", f->name,
-                            a[i].line, a[i].name, t->name, a->number, a[kept[before]].line);
+            return tbg_fail(TBG_INPUT, "%s: line %d: atom %s of residue %s %d is there twice (also line %d)",
+                            f->name, a[i].line, a[i].name, t->name, a->number, a[kept[before]].line);
         else if (a[i].occupancy > a[kept[before]].occupancy)
             kept[before] = i;
     }
@@ -306,12 +313,12 @@ static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int
         const char *name = rows[row].name;
         if (used[row] || (t->letter == 'H' && ((!strcmp(name, "HD1") && e) || (!strcmp(name, "HE2") && d))))
             continue;
-        return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d lacks atom %s%s", f->name, a->line, t->name, a->number,
-                        name, missing_hint(t->name, name, is_last));
+        return tbg_fail(TBG_INPUT, "%s: line %d: residue %s %d lacks atom %s%s", f->name, a->line, t->name,
+                        a->number, name, missing_hint(t->name, name, is_last));
     }
 
-    *r = (tbg_residue){.number = a->number, .chain = a->chain, .insertion = a->insertion, .first = m->n_atoms,
-                       .n = n_kept};
+    *r = (tbg_residue){
+        .number = a->number, .chain = a->chain, .insertion = a->insertion, .first = m->n_atoms, .n = n_kept};
     strcpy(r->name, t->name);
     for (int i = 0; i < n_kept; i++) {
         const raw_atom *from = &a[kept[i]];
@@ -320,9 +327,9 @@ static int add_residue(const raw_file *f, tbg_molecule *m, int first, int n, int
         to->element = tbg_element_of_name(to->name);
         to->residue = m->n_residues;
         if (from->element[0] && strcasecmp(from->element, tbg_element_symbol(to->element)))
-            return tbg_fail(TBG_INPUT, "%s: line %d: atom %s of residue %s %d is of element %s, not %s", f->name,
-                            from->line, from->name, t->name, a->number, tbg_element_symbol(to->element),
-                            from->element);
+            return tbg_fail(TBG_INPUT, "%s: line %d: atom %s of residue %s %d is of element %s, not %s",
+                            f->name, from->line, from->name, t->name, a->number,
+                            tbg_element_symbol(to->element), from->element);
         lines[m->n_atoms] = from->line;
         serials[m->n_atoms] = from->serial;
         memcpy(m->positions[m->n_atoms++], from->x, sizeof from->x);
@@ -343,10 +350,11 @@ static int check_chain(const raw_file *f, const tbg_molecule *m, const int *line
         int c = tbg_molecule_find(m, r - 1, "C"), n = tbg_molecule_find(m, r, "N");
         double length = distance(m, c, n);
         if (!(length <= PEPTIDE_LIMIT))
-            return tbg_fail(TBG_INPUT,
-                            "%s: line %d: the chain is broken between residues %s %d and %s %d: C-N is %.2f nm long",
-                            f->name, lines[n], m->residues[r - 1].name, m->residues[r - 1].number, m->residues[r].name,
-                            m->residues[r].number, length);
+            return tbg_fail(
+                TBG_INPUT,
+                "%s: line %d: the chain is broken between residues %s %d and %s %d: C-N is %.2f nm long",
+                f->name, lines[n], m->residues[r - 1].name, m->residues[r - 1].number, m->residues[r].name,
+                m->residues[r].number, length);
     }
     return TBG_OK;
 }
@@ -372,7 +380,8 @@ static int check_conect(const raw_file *f, const tbg_molecule *m, const int *ser
         table[i] = (serial_atom){serials[i], i};
     qsort(table, (size_t)m->n_atoms, sizeof *table, by_serial);
     for (int i = 1; i < m->n_atoms; i++)
-        if (table[i].serial == table[i - 1].serial) { /* numbers without meaning: files cut and pasted together */
+        if (table[i].serial ==
+            table[i - 1].serial) { /* numbers without meaning: files cut and pasted together */
             free(table);
             return TBG_OK;
         }
@@ -389,10 +398,11 @@ static int check_conect(const raw_file *f, const tbg_molecule *m, const int *ser
         if (!found) {
             const tbg_atom *p = &m->atoms[a->atom], *q = &m->atoms[b->atom];
             const tbg_residue *rp = &m->residues[p->residue], *rq = &m->residues[q->residue];
-            status = tbg_fail(TBG_INPUT, "%s: line %d: CONECT bonds %s of %s %d to %s of %s %d, which %s", f->name,
-                              f->conect[i].line, p->name, rp->name, rp->number, q->name, rq->name, rq->number,
-                              p->element == 16 && q->element == 16 ? "would be a disulfide bridge: not supported"
-                                                                   : "the residue templates do not");
+            status =
+                tbg_fail(TBG_INPUT, "%s: line %d: CONECT bonds %s of %s %d to %s of %s %d, which %s", f->name,
+                         f->conect[i].line, p->name, rp->name, rp->number, q->name, rq->name, rq->number,
+                         p->element == 16 && q->element == 16 ? "would be a disulfide bridge: not supported"
+                                                              : "the residue templates do not");
         }
     }
     free(table);
@@ -416,7 +426,8 @@ static int assemble(const raw_file *f, tbg_molecule *m, int *lines, int *serials
     return check_conect(f, m, serials);
 }
 
-int tbg_molecule_parse_pdb_chain(const char *text, size_t length, const char *name, char chain, tbg_molecule **out) {
+int tbg_molecule_parse_pdb_chain(const char *text, size_t length, const char *name, char chain,
+                                 tbg_molecule **out) {
     *out = NULL;
     raw_file f = {.name = name};
     int status = parse_lines(&f, text, length), hydrogens = 0;
@@ -427,8 +438,9 @@ int tbg_molecule_parse_pdb_chain(const char *text, size_t length, const char *na
         hydrogens += n[0] == 'H' || (n[0] >= '1' && n[0] <= '9' && n[1] == 'H');
     }
     if (status == TBG_OK && !hydrogens)
-        status = tbg_fail(TBG_INPUT, "%s: has no hydrogens: add them first, for example with OpenMM's Modeller or "
-                                     "pdb2pqr",
+        status = tbg_fail(TBG_INPUT,
+                          "%s: has no hydrogens: add them first, for example with OpenMM's Modeller or "
+                          "pdb2pqr",
                           name);
     tbg_molecule *m = NULL;
     int *lines = NULL, *serials = NULL;

@@ -1,5 +1,5 @@
-/* pdb_write.c: molecule -> PDB text, laid out as OpenMM does: HETATM and CONECT for residues that PDB does not count
- * as amino acids, TER, END, element column. Refuses positions that do not fit the columns. */
+/* pdb_write.c: molecule -> PDB text, laid out as OpenMM does: HETATM and CONECT for residues that PDB does
+ * not count as amino acids, TER, END, element column. Refuses positions that do not fit the columns. */
 #include "molecule/templates.h"
 #include "base/memory.h"
 #include "tbg/file.h"
@@ -51,12 +51,14 @@ int tbg_molecule_format_pdb(const tbg_molecule *m, const double *positions, char
         char name[16];
         snprintf(name, sizeof name, strlen(a->name) < 4 ? " %-3s" : "%.4s", a->name);
         fprintf(out, "%s%5d %s %3s %c%4d%c   %8.3f%8.3f%8.3f  1.00  0.00          %2s  \n",
-                is_standard(m, i) ? "ATOM  " : "HETATM", i + 1, name, r->name, r->chain, r->number, r->insertion,
-                x[3 * i] * 10, x[3 * i + 1] * 10, x[3 * i + 2] * 10, tbg_element_symbol(a->element));
+                is_standard(m, i) ? "ATOM  " : "HETATM", i + 1, name, r->name, r->chain, r->number,
+                r->insertion, x[3 * i] * 10, x[3 * i + 1] * 10, x[3 * i + 2] * 10,
+                tbg_element_symbol(a->element));
     }
     if (m->n_residues) {
         const tbg_residue *r = &m->residues[m->n_residues - 1];
-        fprintf(out, "TER   %5d      %3s %c%4d%c\n", m->n_atoms + 1, r->name, r->chain, r->number, r->insertion);
+        fprintf(out, "TER   %5d      %3s %c%4d%c\n", m->n_atoms + 1, r->name, r->chain, r->number,
+                r->insertion);
     }
     write_conect(m, out);
     fprintf(out, "END\n");

@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-static const char *const SYNONYMS[][2] = {{"HID", "HIS"}, {"HIE", "HIS"}, {"HIP", "HIS"}, {"HSD", "HIS"},
-                                          {"HSE", "HIS"}, {"HSP", "HIS"}, {"HSH", "HIS"}, {"HIH", "HIS"},
-                                          {"NMA", "NME"}};
+static const char *const SYNONYMS[][2] = {{"HID", "HIS"}, {"HIE", "HIS"}, {"HIP", "HIS"},
+                                          {"HSD", "HIS"}, {"HSE", "HIS"}, {"HSP", "HIS"},
+                                          {"HSH", "HIS"}, {"HIH", "HIS"}, {"NMA", "NME"}};
 
 static const char *const REFUSED[][2] = {
     {"CYX", "disulfide bridges are not supported; use CYS"},

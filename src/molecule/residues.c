@@ -1,8 +1,8 @@
 /* residues.c: the table of residue templates: names and order as in the Amber residue libraries, geometry.
  *
- * Bond lengths, angles and fixed dihedrals were measured on dipeptides minimised with ff14SB and OBC1, then rounded;
- * they only start a minimisation. The signs of the dihedrals fix the L configuration, also of the side chains of ILE
- * and THR. Rows without a parent belong to the backbone, which templates.c completes. */
+ * Bond lengths, angles and fixed dihedrals were measured on dipeptides minimised with ff14SB and OBC1, then
+ * rounded; they only start a minimisation. The signs of the dihedrals fix the L configuration, also of the
+ * side chains of ILE and THR. Rows without a parent belong to the backbone, which templates.c completes. */
 #include "molecule/templates.h"
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))

@@ -1,4 +1,5 @@
-/* templates.c: completes residue templates at their place in a chain, knows other programs' names, makes bonds. */
+/* templates.c: completes residue templates at their place in a chain, knows other programs' names, makes
+ * bonds. */
 #include "molecule/templates.h"
 #include "base/memory.h"
 #include "tbg/status.h"
@@ -110,7 +111,8 @@ static const struct {
     {"", "OCT2", "OXT"},     {"", "OC2", "OXT"},      {"", "OT", "OXT"},
 };
 
-void tbg_template_alias(const tbg_template *t, int n, const tbg_template_atom *rows, const char *name, char *out) {
+void tbg_template_alias(const tbg_template *t, int n, const tbg_template_atom *rows, const char *name,
+                        char *out) {
     char now[8] = "";
     strncpy(now, name, sizeof now - 1);
     strcpy(out, now);
@@ -120,7 +122,8 @@ void tbg_template_alias(const tbg_template *t, int n, const tbg_template_atom *r
             return;
         }
         for (size_t i = 0; i < sizeof ALIASES / sizeof ALIASES[0]; i++)
-            if (!strcmp(ALIASES[i].from, now) && (!ALIASES[i].residue[0] || !strcmp(ALIASES[i].residue, t->name)) &&
+            if (!strcmp(ALIASES[i].from, now) &&
+                (!ALIASES[i].residue[0] || !strcmp(ALIASES[i].residue, t->name)) &&
                 find_row(rows, n, ALIASES[i].to)) {
                 strcpy(out, ALIASES[i].to);
                 return;

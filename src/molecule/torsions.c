@@ -41,8 +41,8 @@ static int role(const tbg_molecule *m, int residue, const char *name) {
     return tbg_molecule_find(m, residue, name);
 }
 
-/* omega of residue i is the bond to the residue before: CA(i-1) C(i-1) N(i) CA(i), and residues are numbered from 1
- * without a leading cap, so that ACE-ALA-NME has phi1, psi1 as the literature's phi, psi. */
+/* omega of residue i is the bond to the residue before: CA(i-1) C(i-1) N(i) CA(i), and residues are numbered
+ * from 1 without a leading cap, so that ACE-ALA-NME has phi1, psi1 as the literature's phi, psi. */
 int tbg_backbone_torsions(const tbg_molecule *m, int *n, tbg_torsion **out) {
     *n = 0;
     *out = TBG_NEW(tbg_torsion, 3 * m->n_residues);

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define ENERGIES TBG_SHARED_DIR "/vectors/energies/"
-static const char *const NAMES[] = {"AC", "DE", "FG", "GP", "HI", "KL", "LT", "MN", "PQ", "RS", "TV", "WY",
-                                    "alanine_dipeptide"};
+static const char *const NAMES[] = {
+    "AC", "DE", "FG", "GP", "HI", "KL", "LT", "MN", "PQ", "RS", "TV", "WY", "alanine_dipeptide"};
 #define N_NAMES ((int)(sizeof NAMES / sizeof NAMES[0]))
 
 static void path_of(int i, char *path) {
@@ -101,8 +101,8 @@ static void bond_distances(void **state) {
     const int bonds[4][2] = {{0, 1}, {1, 2}, {2, 3}, {1, 3}};
     unsigned char d[25];
     assert_ok(tbg_bond_distances(5, 4, bonds, d));
-    const unsigned char want[25] = {0, 1, 2, 2, 255, 1, 0, 1, 1, 255, 2,   1,   0,   1,  255,
-                                    2, 1, 1, 0, 255, 255, 255, 255, 255, 0};
+    const unsigned char want[25] = {0, 1,   2, 2, 255, 1, 0,   1,   1,   255, 2,   1, 0,
+                                    1, 255, 2, 1, 1,   0, 255, 255, 255, 255, 255, 0};
     assert_memory_equal(d, want, 25);
     const int bad[1][2] = {{0, 7}};
     assert_int_equal(tbg_bond_distances(5, 1, bad, d), TBG_INPUT);
