@@ -3,61 +3,10 @@
  *
  * Refuses bonded pairs without force-field terms: an invented width would make the field wrong without a
  * sign. */
-#include "base/memory.h"
 #include "network/features.h"
 #include "tbg/status.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MOST_ATOMS 4096
-
-static int allocate(int n_atoms, int n_features, tbg_conditioning **out) {
-    if (n_atoms < 1 || n_atoms > MOST_ATOMS || n_features < 1)
-        return tbg_fail(TBG_INPUT, "a molecule of %d atoms with %d features; 1 to %d atoms are possible",
-                        n_atoms, n_features, MOST_ATOMS);
-    size_t n = (size_t)n_atoms;
-    tbg_conditioning *c = TBG_NEW(tbg_conditioning, 1);
-    if (!c)
-        return TBG_FAILED;
-    c->n_atoms = n_atoms;
-    c->n_features = n_features;
-    c->node_features = TBG_NEW(double, n *(size_t)n_features);
-    c->bond_class = TBG_NEW(unsigned char, n *n);
-    c->pair_mean = TBG_NEW(double, n *n);
-    c->pair_width = TBG_NEW(double, n *n);
-    if (!c->node_features || !c->bond_class || !c->pair_mean || !c->pair_width) {
-        tbg_conditioning_free(c);
-        return TBG_FAILED;
-    }
-    *out = c;
-    return TBG_OK;
-}
-
-void tbg_conditioning_free(tbg_conditioning *c) {
-    if (!c)
-        return;
-    free(c->node_features);
-    free(c->bond_class);
-    free(c->pair_mean);
-    free(c->pair_width);
-    free(c);
-}
-
-int tbg_conditioning_from_features(int n_atoms, int n_features, const double *features,
-                                   tbg_conditioning **out) {
-    TBG_TRY(allocate(n_atoms, n_features, out));
-    size_t n = (size_t)n_atoms * (size_t)n_features;
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(features[i])) {
-            tbg_conditioning_free(*out);
-            *out = NULL;
-            return tbg_fail(TBG_INPUT, "node feature %zu is not finite", i);
-        }
-    memcpy((*out)->node_features, features, n * sizeof *features);
-    return TBG_OK;
-}
 
 static void set_pair(tbg_conditioning *c, int i, int j, double mean, double width) {
     size_t n = (size_t)c->n_atoms, ij = (size_t)i * n + (size_t)j, ji = (size_t)j * n + (size_t)i;
@@ -133,7 +82,7 @@ int tbg_conditioning_create(const tbg_network_spec *spec, const tbg_molecule *mo
                             const tbg_system *system, double temperature, tbg_conditioning **out) {
     tbg_conditioning *c;
     TBG_TRY(tbg_network_spec_check(spec));
-    TBG_TRY(allocate(molecule->n_atoms, spec->n_features, &c));
+    TBG_TRY(tbg_conditioning_allocate(molecule->n_atoms, spec->n_features, &c));
     int status = fill(spec, molecule, system, temperature, c);
     if (status) {
         tbg_conditioning_free(c);

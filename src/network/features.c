@@ -1,11 +1,13 @@
 /* features.c: node feature sets: what the network sees of an atom's chemistry (SPEC 2.1, the published sets).
  *
- * Owns the one-hot columns. Refuses molecules that a set cannot represent, naming residue and atom: a wrong
- * column would go unnoticed and give a plausible but wrong ensemble. */
+ * Owns the one-hot columns and the memory of a conditioning. Refuses molecules that a set cannot represent,
+ * naming residue and atom: a wrong column would go unnoticed and give a plausible but wrong ensemble. */
 #include "network/features.h"
+#include "base/memory.h"
 #include "tbg/status.h"
 
-#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -210,5 +212,55 @@ int tbg_node_features(tbg_feature_set set, const tbg_molecule *m, double *featur
         }
         f[k] = 1;
     }
+    return TBG_OK;
+}
+
+/* ---- conditioning: memory, and the one made from raw features ---- */
+
+#define MOST_ATOMS 4096
+
+int tbg_conditioning_allocate(int n_atoms, int n_features, tbg_conditioning **out) {
+    if (n_atoms < 1 || n_atoms > MOST_ATOMS || n_features < 1)
+        return tbg_fail(TBG_INPUT, "a molecule of %d atoms with %d features; 1 to %d atoms are possible",
+                        n_atoms, n_features, MOST_ATOMS);
+    size_t n = (size_t)n_atoms;
+    tbg_conditioning *c = TBG_NEW(tbg_conditioning, 1);
+    if (!c)
+        return TBG_FAILED;
+    c->n_atoms = n_atoms;
+    c->n_features = n_features;
+    c->node_features = TBG_NEW(double, n *(size_t)n_features);
+    c->bond_class = TBG_NEW(unsigned char, n *n);
+    c->pair_mean = TBG_NEW(double, n *n);
+    c->pair_width = TBG_NEW(double, n *n);
+    if (!c->node_features || !c->bond_class || !c->pair_mean || !c->pair_width) {
+        tbg_conditioning_free(c);
+        return TBG_FAILED;
+    }
+    *out = c;
+    return TBG_OK;
+}
+
+void tbg_conditioning_free(tbg_conditioning *c) {
+    if (!c)
+        return;
+    free(c->node_features);
+    free(c->bond_class);
+    free(c->pair_mean);
+    free(c->pair_width);
+    free(c);
+}
+
+int tbg_conditioning_from_features(int n_atoms, int n_features, const double *features,
+                                   tbg_conditioning **out) {
+    TBG_TRY(tbg_conditioning_allocate(n_atoms, n_features, out));
+    size_t n = (size_t)n_atoms * (size_t)n_features;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(features[i])) {
+            tbg_conditioning_free(*out);
+            *out = NULL;
+            return tbg_fail(TBG_INPUT, "node feature %zu is not finite", i);
+        }
+    memcpy((*out)->node_features, features, n * sizeof *features);
     return TBG_OK;
 }
