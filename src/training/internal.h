@@ -1,0 +1,157 @@
+/* internal.h: what the files of the training floor share. Index letters: b sample of a batch, m molecule of the data
+ * set, f frame of a molecule, k iteration. */
+#ifndef TBG_TRAINING_INTERNAL_H
+#define TBG_TRAINING_INTERNAL_H
+#include "tbg/random.h"
+#include "tbg/training.h"
+#include <jansson.h>
+
+/* ---- config.c, config_data.c ---- */
+json_t *tbg_training_config_json(const tbg_training_config *config); /* resolved values, without text */
+int tbg_config_sets(const tbg_yaml *node, const char *configuration, int *n, tbg_training_set **sets);
+void tbg_config_sets_free(int n, tbg_training_set *sets);
+
+/* ---- data.c ---- */
+typedef struct {
+    char *path;
+    int64_t frames; /* used for training */
+    int64_t held_out;
+    uint64_t checksum; /* FNV-1a, 64 bits, of the whole file */
+} tbg_data_file;
+
+typedef struct {
+    char sequence[256];
+    tbg_molecule *molecule;
+    tbg_system *system; /* NULL where the specification needs none */
+    tbg_conditioning *conditioning;
+    int borrowed; /* 1: molecule and system belong to the training data */
+    int n_atoms, n_files;
+    tbg_data_file *files;
+    int64_t n_frames;
+    float *positions;   /* [n_frames][n_atoms][3] nm */
+    double *cumulative; /* [n_frames] running sum of the resampling weights, or NULL: all equal */
+    double bias;        /* r of the resampling, 0: none */
+    double weight;
+} tbg_data_molecule;
+
+typedef struct {
+    int n, max_atoms;
+    int64_t n_frames; /* of all molecules */
+    double total_weight;
+    tbg_data_molecule *molecules;
+} tbg_data;
+
+/* Load training data and validation data (validation->n = 0: none). The force field and temperature that the
+ * configuration leaves open are taken from the files and stored in forcefield [32] and *temperature. */
+int tbg_data_load(const tbg_training_config *config, tbg_data *training, tbg_data *validation, char *forcefield,
+                  double *temperature);
+void tbg_data_free(tbg_data *data);
+/* 1 / standard deviation of the mean-free coordinates: mean over molecules of the variance, at most 10,000 evenly
+ * spaced frames each. */
+double tbg_data_unit_scale(const tbg_data *data);
+/* Conditioning of every molecule, once the scale is known. */
+int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield, double temperature);
+json_t *tbg_data_json(const tbg_data *data);
+/* r of the resampling weight r vonMises(phi | 1, kappa 10) + 1 that makes 0 < phi < 2 as heavy as the rest, never
+ * below 0. phi: [n] rad. */
+double tbg_bias_balance(int64_t n, const double *phi);
+double tbg_bias_density(double phi); /* vonMises(phi | 1, kappa 10) */
+
+/* ---- batch.c ---- */
+typedef struct {
+    int composition, time_sampling, time_stratified, align, transport;
+    double time_mixture, path_noise, graded_d, scale;
+    uint64_t seed;
+} tbg_batch_recipe;
+
+typedef struct {
+    int n;             /* samples */
+    size_t n_atoms;    /* of all samples */
+    int *index;        /* [n] molecule */
+    int64_t *frame;    /* [n] */
+    size_t *offset;    /* [n + 1] first atom */
+    const tbg_conditioning **molecule; /* [n] */
+    double *t, *weight, *loss;         /* [n] */
+    double *x0, *x1;                   /* [n_atoms][3] scaled */
+    double *x, *target;                /* [n_atoms][3] scaled */
+} tbg_training_batch;
+
+int tbg_training_batch_create(int n, int max_atoms, tbg_training_batch *batch);
+void tbg_training_batch_free(tbg_training_batch *batch);
+/* Fill batch number `address` (the iteration, or TBG_VALIDATION_ADDRESS + i). Depends on nothing else. */
+#define TBG_VALIDATION_ADDRESS (1ULL << 55)
+int tbg_training_batch_fill(const tbg_batch_recipe *recipe, const tbg_data *data, uint64_t address, int threads,
+                            tbg_training_batch *batch);
+/* Element i of a pseudo-random permutation of 0 .. n - 1; stream names the permutation. */
+uint64_t tbg_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t i);
+
+/* ---- align.c ---- */
+/* Rotate x (mean-free, [n][3], in place) so that |x - y|^2 is smallest. Proper rotations only. */
+void tbg_align(int n, double *x, const double *y);
+/* Smallest |R x - y|^2 over rotations R, without applying it. */
+double tbg_aligned_distance2(int n, const double *x, const double *y);
+/* Assignment of least total cost: row i gets column assignment[i]. cost: [n][n]. */
+int tbg_assign(int n, const double *cost, int *assignment);
+
+/* ---- optimizer.c ---- */
+typedef struct {
+    size_t n;
+    float *m, *v, *ema; /* [n]; ema NULL: none */
+    double *partial;    /* [blocks] */
+    int64_t steps;      /* updates so far; steps without a finite gradient don't count */
+} tbg_optimizer;
+
+typedef struct {
+    double learning_rate, beta1, beta2, epsilon, weight_decay, ema;
+    int decoupled;         /* AdamW */
+    double gradient_scale; /* from clipping */
+} tbg_optimizer_step;
+
+int tbg_optimizer_create(size_t n, const float *weights, int ema, tbg_optimizer *o);
+void tbg_optimizer_free(tbg_optimizer *o);
+/* Euclidean norm; not finite if any entry isn't. */
+double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads);
+void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *step, float *weights, const float *gradient,
+                          int threads);
+/* EMA decay of update number `steps` (1, 2, ...): min(decay, steps / (steps + 9)), so that the average forgets the
+ * initial weights at once. */
+double tbg_ema_decay(double decay, int64_t steps);
+double tbg_learning_rate(const tbg_training_config *config, int64_t iteration, int64_t iterations,
+                         double iterations_per_epoch);
+
+/* optimizer_simd.c */
+typedef struct {
+    float lr, beta1, beta2, epsilon, decay, l2, ema, c1, c2, gradient_scale;
+} tbg_adam_constants; /* decay: decoupled, times lr already; c1, c2: 1 / bias corrections; ema: 1 - decay */
+typedef struct {
+    void (*update)(size_t n, const tbg_adam_constants *c, float *w, float *m, float *v, float *ema, const float *g);
+    double (*sum_squares)(size_t n, const float *g);
+} tbg_optimizer_kernels;
+
+/* ---- checkpoint.c ---- */
+typedef struct {
+    int64_t iteration, molecules, skipped, consecutive_skipped;
+    int64_t loss_n, best_iteration;
+    double loss_sum, gradient_sum, window_seconds; /* since the last log line */
+    double seconds, best_loss, validation_loss, last_loss; /* NaN: none */
+} tbg_training_state;
+
+/* description: what a resumed run must agree with, and everything else worth keeping. */
+int tbg_checkpoint_write(const char *path, const tbg_model *model, const tbg_optimizer *o,
+                         const tbg_training_state *state, const json_t *description, const char *config_text);
+/* Read into a model and optimiser of the right size. *description: new reference. */
+int tbg_checkpoint_read(const char *path, tbg_model *model, tbg_optimizer *o, tbg_training_state *state,
+                        json_t **description);
+/* Only the description (the scale and network are needed before the model exists). */
+int tbg_checkpoint_describe(const char *path, json_t **description);
+/* Compare what must be equal for resuming; TBG_INPUT names the first difference. */
+int tbg_checkpoint_compare(const char *path, const json_t *then, const json_t *now);
+
+/* ---- log.c ---- */
+/* Remove lines of iterations after `iteration` (written after the checkpoint that a run goes on from). */
+int tbg_log_trim(const char *path, int64_t iteration);
+int tbg_log_append(const char *path, json_t *line); /* steals the reference */
+
+json_t *tbg_spec_json(const tbg_network_spec *spec);
+json_t *tbg_json_real(double value); /* null where not finite */
+#endif
