@@ -177,7 +177,7 @@ static int compare(const char *path, const char *where, const json_t *then, cons
 }
 
 int tbg_checkpoint_compare(const char *path, const json_t *then, const json_t *now) {
-    static const char *const parts[] = {"config", "network", "forcefield", "temperature", "data", "validation", NULL};
+    static const char *const parts[] = {"data", "validation", "config", "network", "forcefield", "temperature", NULL};
     for (const char *const *part = parts; *part; part++)
         TBG_TRY(compare(path, *part, json_object_get(then, *part), json_object_get(now, *part)));
     return TBG_OK;
