@@ -137,7 +137,9 @@ static void resumed_equals_uninterrupted(void **state) {
     int pieces = 0;
     do {
         tbg_trainer *t = NULL;
-        tbg_training_options o = {.directory = in("parts"), .resume = 1, .minutes = 1e-9, .threads = 1};
+        char parts[512];
+        strcpy(parts, in("parts"));
+        tbg_training_options o = {.directory = parts, .resume = 1, .minutes = 1e-9, .threads = 1};
         assert_ok(tbg_trainer_create(c, &o, &t));
         assert_ok(tbg_trainer_run(t, &part));
         tbg_trainer_free(t);
@@ -229,7 +231,9 @@ static void refusals(void **state) {
     tbg_training_config *c = configure(base_text), *other = NULL;
     tbg_trainer *t = NULL;
     run(c, in("taken"), 0, 1, 1, NULL);
-    tbg_training_options o = {.directory = in("taken")};
+    char taken[512]; /* in() hands out few buffers in turn */
+    strcpy(taken, in("taken"));
+    tbg_training_options o = {.directory = taken};
     assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "--resume"));
     o.resume = 1;
@@ -238,7 +242,7 @@ static void refusals(void **state) {
         const char *from, *to, *message;
     } changes[] = {{"seed: 3", "seed: 4", "seed"},
                    {"hidden: 8", "hidden: 9", "network.hidden"},
-                   {"burn_in: 5", "burn_in: 6", "frames"},
+                   {"burn_in: 5", "burn_in: 6", "files[0]"},
                    {"learning_rate: 5e-3", "learning_rate: 5e-4", "learning_rate"},
                    {"GG, trajectory: FOLDER/GG", "AA, trajectory: FOLDER/GG", "atom"},
                    {"FOLDER/AD.nc", "FOLDER/none.nc", "none.nc"},
@@ -273,6 +277,7 @@ static void refusals(void **state) {
     assert_ok(tbg_file_read(in("taken/last.safetensors"), 1 << 24, &bytes, &size)); /* a model is no checkpoint */
     assert_ok(tbg_file_write(in("taken/checkpoint.safetensors"), bytes, size));
     assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "not a training checkpoint"));
     free(bytes);
     tbg_training_config_free(c);
 }
@@ -280,7 +285,10 @@ static void refusals(void **state) {
 /* Weights that overflow: steps are skipped and the run ends with a message instead of writing NaN weights. */
 static void divergence_is_noticed(void **state) {
     (void)state;
-    tbg_training_config *c = configure(base_text);
+    tbg_training_config *c =
+        configure("network: {preset: tbg, hidden: 8, layers: 2, scale: 10, tanh: false}\n"
+                  "data: {sets: [{trajectory: FOLDER/AD.nc}]}\n"
+                  "training: {batch: 1, iterations: 1, backend: reference}\n");
     run(c, in("sane"), 0, 1, 1, NULL);
     tbg_training_config_free(c);
     tbg_model *m = NULL;
@@ -294,7 +302,8 @@ static void divergence_is_noticed(void **state) {
                   "training: {batch: 1, iterations: 1000, clip: 1, backend: reference}\n");
     tbg_trainer *t = NULL;
     tbg_training_result r;
-    tbg_training_options o = {.directory = in("wild"), .threads = 1};
+    char wild[512];
+    tbg_training_options o = {.directory = strcpy(wild, in("wild")), .threads = 1};
     assert_ok(tbg_trainer_create(c, &o, &t));
     assert_int_equal(tbg_trainer_run(t, &r), TBG_FAILED);
     assert_non_null(strstr(tbg_message(), "diverged"));
