@@ -17,6 +17,6 @@ size_t tbg_batch_workspace_size(const tbg_batch_system *s); /* bytes of scratch 
 /* Energy and forces of one block. x, f: [n_atoms * 3 * TBG_LANES], f assigned (NULL: energy only);
  * energy: [TBG_LANES] kJ/mol or NULL (forces only, faster); components: [TBG_E_N][TBG_LANES] or NULL.
  * Lanes never influence each other. */
-void tbg_batch_evaluate(const tbg_batch_system *s, const float *x, float *f, double *energy, double *components,
-                        void *workspace);
+void tbg_batch_evaluate(const tbg_batch_system *s, const float *x, float *f, double *energy,
+                        double *components, void *workspace);
 #endif
