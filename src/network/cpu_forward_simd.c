@@ -1,7 +1,9 @@
-/* cpu_forward_simd.c: the layers of the network for one molecule, in single precision with positions in double.
+/* cpu_forward_simd.c: the layers of the network for one molecule, in single precision with positions in
+ * double.
  *
- * Owns: geometry, messages and node update of one layer, and their order. Refuses: preparation of inputs (cpu.c), derivatives.
- * Edges of several receivers share a tile, so every product has full register blocks whatever the molecule's size. */
+ * Owns: geometry, messages and node update of one layer, and their order. Refuses: preparation of inputs
+ * (cpu.c), derivatives. Edges of several receivers share a tile, so every product has full register blocks
+ * whatever the molecule's size. */
 #include "network/cpu_vector.h"
 #include <math.h>
 #include <string.h>
@@ -34,8 +36,8 @@ void layer_geometry(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
         work->features[(size_t)e * (size_t)ke] = r2[e];
 }
 
-/* z[m] = sum_c w[c] silu(x[m][c]) + z0; the activations go to y unless it is NULL. Rows up to the next multiple of
- * VW are read (and ignored). */
+/* z[m] = sum_c w[c] silu(x[m][c]) + z0; the activations go to y unless it is NULL. Rows up to the next
+ * multiple of VW are read (and ignored). */
 INLINE void silu_dot(int M, int vectors, const float *x, float *y, const float *w, float z0, float *z) {
     for (int m = 0; m < M; m += VW) {
         vf sum[VW];
@@ -86,8 +88,8 @@ void layer_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_la
             for (int c = 0; c < nv; c++)
                 store(pre1 + (size_t)m * (size_t)hp + c * VW, load(a + c * VW) + load(b + c * VW));
         }
-        gemm_packed(M, nv, ke, work->features + (size_t)e0 * (size_t)ke, (size_t)ke, w + layer->we, NULL, pre1,
-                    (size_t)hp);
+        gemm_packed(M, nv, ke, work->features + (size_t)e0 * (size_t)ke, (size_t)ke, w + layer->we, NULL,
+                    pre1, (size_t)hp);
         silu_array((size_t)M * (size_t)hp, pre1, a1);
         gemm_packed(M, nv, hp, a1, (size_t)hp, w + layer->w2, w + layer->b2, pre2, (size_t)hp);
         if (net->spec.attention) {
@@ -166,7 +168,8 @@ static void update_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
     float *pre4 = work->pre4 + (size_t)l * (size_t)n * (size_t)hp;
     gemm_packed(n, nv, 2 * hp, ha, 2 * (size_t)hp, net->w + layer->w4, net->w + layer->b4, pre4, (size_t)hp);
     silu_array((size_t)n * (size_t)hp, pre4, work->node);
-    gemm_packed(n, nv, hp, work->node, (size_t)hp, net->w + layer->w5, net->w + layer->b5, next, 2 * (size_t)hp);
+    gemm_packed(n, nv, hp, work->node, (size_t)hp, net->w + layer->w5, net->w + layer->b5, next,
+                2 * (size_t)hp);
     for (int i = 0; i < n; i++)
         for (int c = 0; c < nv; c++) {
             size_t k = (size_t)i * 2 * (size_t)hp + (size_t)c * VW;

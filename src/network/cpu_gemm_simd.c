@@ -1,14 +1,17 @@
 /* cpu_gemm_simd.c: the two matrix products of the network, blocked for registers.
  *
- * Owns: C = A W + b with packed weights, and rank-k updates C += A^T B; sums of columns. Refuses: anything about edges or layers. Sizes are small
- * (K and C up to 1024), so a panel of weights stays in the first two caches and no blocking for caches is done: the rows of A come in tiles. */
+ * Owns: C = A W + b with packed weights, and rank-k updates C += A^T B; sums of columns. Refuses: anything
+ * about edges or layers. Sizes are small (K and C up to 1024), so a panel of weights stays in the first two
+ * caches and no blocking for caches is done: the rows of A come in tiles. */
 #include "network/cpu_vector.h"
 #include <stdlib.h>
 #include <time.h>
 
-/* One register block: rows x panel vectors of C. The element of A for row m, depth k is A[m * row_step + k * depth_step]. */
-INLINE void block(const int rows, const int panel, int K, const float *restrict A, size_t row_step, size_t depth_step,
-                  const float *restrict B, size_t ldb, const float *bias, float *restrict C, size_t ldc) {
+/* One register block: rows x panel vectors of C. The element of A for row m, depth k is A[m * row_step + k *
+ * depth_step]. */
+INLINE void block(const int rows, const int panel, int K, const float *restrict A, size_t row_step,
+                  size_t depth_step, const float *restrict B, size_t ldb, const float *bias,
+                  float *restrict C, size_t ldc) {
     vf acc[ROWS][PANEL];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
@@ -39,7 +42,8 @@ INLINE void panel_rows(const int panel, int M, int K, const float *A, size_t row
                        const float *B, size_t ldb, const float *bias, float *C, size_t ldc) {
     int m = 0;
     for (; m + ROWS <= M; m += ROWS)
-        block(ROWS, panel, K, A + (size_t)m * row_step, row_step, depth_step, B, ldb, bias, C + (size_t)m * ldc, ldc);
+        block(ROWS, panel, K, A + (size_t)m * row_step, row_step, depth_step, B, ldb, bias,
+              C + (size_t)m * ldc, ldc);
     A += (size_t)m * row_step;
     C += (size_t)m * ldc;
     switch (M - m) {
@@ -64,20 +68,20 @@ INLINE void panel_rows(const int panel, int M, int K, const float *A, size_t row
 }
 
 /* Panels in the order of tbg_cpu_pack_index: full ones, then halves. */
-void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias, float *C,
-                 size_t ldc) {
+void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias,
+                 float *C, size_t ldc) {
     int c = 0;
     for (; c + PANEL <= vectors; c += PANEL)
-        panel_rows(PANEL, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, PANEL * VW, bias ? bias + c * VW : NULL,
-                   C + c * VW, ldc);
+        panel_rows(PANEL, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, PANEL * VW,
+                   bias ? bias + c * VW : NULL, C + c * VW, ldc);
 #if PANEL > 2
     for (; c + 2 <= vectors; c += 2)
         panel_rows(2, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, 2 * VW, bias ? bias + c * VW : NULL,
                    C + c * VW, ldc);
 #endif
     for (; c < vectors; c++)
-        panel_rows(1, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, VW, bias ? bias + c * VW : NULL, C + c * VW,
-                   ldc);
+        panel_rows(1, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, VW, bias ? bias + c * VW : NULL,
+                   C + c * VW, ldc);
 }
 
 void gemm_outer(int M, int vectors, int K, const float *A, size_t lda, const float *B, size_t ldb, float *C,
@@ -110,7 +114,7 @@ void silu_array(size_t n, const float *x, float *y) {
 }
 
 /* Peak of the machine as the network can see it: a product whose operands stay in the first cache. */
-double gemm_rate(void) {
+double measure_gemm(void) {
     enum { M = 48, C = 4 * VW, K = 64, REPEATS = 4000 };
     float *space = aligned_alloc(64, sizeof(float) * (M * K + K * C + M * C + C));
     if (!space)
@@ -122,8 +126,8 @@ double gemm_rate(void) {
         struct timespec a, b;
         clock_gettime(CLOCK_MONOTONIC, &a);
         for (int r = 0; r < REPEATS; r++)
-            gemm_packed(M, C / VW, K, space, K, space + M * K, space + M * K + K * C + M * C, space + M * K + K * C,
-                        C);
+            gemm_packed(M, C / VW, K, space, K, space + M * K, space + M * K + K * C + M * C,
+                        space + M * K + K * C, C);
         clock_gettime(CLOCK_MONOTONIC, &b);
         double seconds = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
         double rate = 2e-9 * M * C * K * REPEATS / seconds;

@@ -5,6 +5,9 @@
 #include "base/simd.h"
 #include "network/cpu.h"
 #include <stdint.h>
+#if defined(TBG_ARCH_avx512) || defined(TBG_ARCH_avx2)
+#include <immintrin.h>
+#endif
 
 #if defined(TBG_ARCH_avx512)
 #define VW 16
@@ -31,18 +34,35 @@ INLINE void store(float *p, vf v) {
 INLINE vf splat(float a) {
     return a - (vf){0};
 }
+/* a where the mask is set, else b. */
+INLINE vf choose(vi mask, vf a, vf b) {
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+}
 INLINE vf vmin(vf a, vf b) {
-    return a < b ? a : b;
+#if defined(TBG_ARCH_avx512)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(TBG_ARCH_avx2)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return choose(a < b, a, b);
+#endif
 }
 INLINE vf vmax(vf a, vf b) {
-    return a > b ? a : b;
+#if defined(TBG_ARCH_avx512)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(TBG_ARCH_avx2)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return choose(a > b, a, b);
+#endif
 }
 
 /* Lane-wise choice and the sums of VW vectors' lanes: result lane r is the sum of v[r]'s lanes. */
-#define LANES(F)                                                                                                   \
+#define LANES(F)                                                                                             \
     { LANES_(F) }
 #if VW == 16
-#define LANES_(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), F(15)
+#define LANES_(F)                                                                                            \
+    F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), F(15)
 #elif VW == 8
 #define LANES_(F) F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7)
 #else
@@ -50,11 +70,11 @@ INLINE vf vmax(vf a, vf b) {
 #endif
 #define TAKE_SAME(d, l) ((l) & (d) ? VW + (l) : (l))
 #define TAKE_OTHER(d, l) ((l) & (d) ? VW + (l) - (d) : (l) + (d))
-#define MERGE(d, S, O)                                                                                             \
-    for (int q = 0; q < (d); q++) {                                                                                \
-        const vi same = LANES(S), other = LANES(O);                                                                \
-        vf a = v[q], b = v[q + (d)];                                                                               \
-        v[q] = __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);                                     \
+#define MERGE(d, S, O)                                                                                       \
+    for (int q = 0; q < (d); q++) {                                                                          \
+        const vi same = LANES(S), other = LANES(O);                                                          \
+        vf a = v[q], b = v[q + (d)];                                                                         \
+        v[q] = __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);                               \
     }
 #define S8(l) TAKE_SAME(8, l)
 #define O8(l) TAKE_OTHER(8, l)
@@ -76,8 +96,8 @@ INLINE vf lane_sums(vf *v) {
     return v[0];
 }
 
-/* e^x for |x| <= 87 (clamped), relative error below 2e-7. 2^f by a polynomial of degree 5 on [-1/2, 1/2], the integer
- * part enters the exponent bits through the rounding constant 1.5 * 2^23. */
+/* e^x for |x| <= 87 (clamped), relative error below 2e-7. 2^f by a polynomial of degree 5 on [-1/2, 1/2], the
+ * integer part enters the exponent bits through the rounding constant 1.5 * 2^23. */
 INLINE vf vexp(vf x) {
     x = vmin(vmax(x, splat(-87.0f)), splat(87.0f));
     vf shifted = x * 1.44269504088896341f + 12582912.0f;
@@ -91,11 +111,11 @@ INLINE vf vexp(vf x) {
     return (vf)((vi)p + (k << 23));
 }
 
-/* 1/x for x in [1, 2^127): estimate and one Newton step where the instruction set has an estimate of 14 bits. */
+/* 1/x for x in [1, 2^127): estimate and one Newton step where the instruction set has an estimate of 14 bits.
+ */
 INLINE vf reciprocal(vf x) {
 #if defined(TBG_ARCH_avx512)
-    vf r = (vf)__builtin_ia32_rcp14ps512_mask(
-        (__attribute__((vector_size(64))) float)x, (__attribute__((vector_size(64))) float){0}, (unsigned short)-1);
+    vf r = (vf)_mm512_rcp14_ps((__m512)x);
     return r + r * (1.0f - x * r);
 #else
     return 1.0f / x;
@@ -115,7 +135,7 @@ INLINE vf vtanh(vf x) {
     small = small * y - 3.3333334e-1f;
     small = x + x * (small * y);
     vf large = 2.0f * vsigmoid(2.0f * x) - 1.0f;
-    return y < 0.16f ? small : large + 0.0f * x;
+    return choose(y < 0.16f, small, large + 0.0f * x); /* NaN stays NaN */
 }
 
 /* ---- products (cpu_gemm_simd.c) ---- */
@@ -123,17 +143,17 @@ INLINE vf vtanh(vf x) {
 #define gemm_outer TBG_SIMD_NAME(tbg_cpu_gemm_outer)
 #define column_sum TBG_SIMD_NAME(tbg_cpu_column_sum)
 #define silu_array TBG_SIMD_NAME(tbg_cpu_silu_array)
-#define gemm_rate TBG_SIMD_NAME(tbg_cpu_gemm_rate)
+#define measure_gemm TBG_SIMD_NAME(tbg_cpu_measure_gemm)
 /* C[M][vectors * VW] = A[M][K] W[K][..] + bias, W packed; bias NULL: C += A W. */
-void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias, float *C,
-                 size_t ldc);
+void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias,
+                 float *C, size_t ldc);
 /* C[K][..] += sum over rows e < M of A[e][k] B[e][..], all row-major: the gradient of weights [k][c]. */
 void gemm_outer(int M, int vectors, int K, const float *A, size_t lda, const float *B, size_t ldb, float *C,
                 size_t ldc);
 /* sum[..] += column sums of A[M][vectors * VW]. */
 void column_sum(int M, int vectors, const float *A, size_t lda, float *sum);
 void silu_array(size_t n, const float *x, float *y); /* n: multiple of VW */
-double gemm_rate(void);
+double measure_gemm(void);
 
 /* ---- layers (cpu_forward_simd.c, cpu_backward_simd.c) ---- */
 #define layer_geometry TBG_SIMD_NAME(tbg_cpu_layer_geometry)

@@ -19,6 +19,7 @@ typedef struct {
                 const double *target, const double *weight, double *loss, float *gradient);
     int (*vjp)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                const double *dv, double *dx, double *gradient);
+    const char *(*describe)(const void *state); /* name with the instruction set or device, or NULL: `name` */
 } tbg_network_kernels;
 
 extern const tbg_network_kernels tbg_network_reference; /* reference.c */

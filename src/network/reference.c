@@ -818,4 +818,4 @@ static int reference_vjp(void *state, int n, const tbg_conditioning *const *mole
 
 const tbg_network_kernels tbg_network_reference = {
     "reference",          reference_create,  reference_destroy, reference_refresh, reference_velocity,
-    reference_divergence, reference_tangent, reference_loss,    reference_vjp};
+    reference_divergence, reference_tangent, reference_loss,    reference_vjp,     NULL};

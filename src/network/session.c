@@ -68,7 +68,7 @@ int tbg_session_refresh(tbg_session *s) {
 }
 
 const char *tbg_session_backend(const tbg_session *s) {
-    return s->kernels->name;
+    return s->kernels->describe ? s->kernels->describe(s->state) : s->kernels->name;
 }
 
 static int check(const tbg_session *s, int n, const tbg_conditioning *const *molecule) {
