@@ -9,10 +9,11 @@
 
 static void report(const tbg_training_result *r, const char *directory) {
     static const char *const ends[] = {"finished", "time is up", "interrupted"};
-    fprintf(stderr, "%s at iteration %lld of %lld: %lld molecules in %.0f s", ends[r->end], (long long)r->iteration,
-            (long long)r->iterations, (long long)r->molecules, r->seconds);
+    fprintf(stderr, "%s at iteration %lld of %lld: %lld molecules in %.0f s", ends[r->end],
+            (long long)r->iteration, (long long)r->iterations, (long long)r->molecules, r->seconds);
     if (isfinite(r->molecules_per_s))
-        fprintf(stderr, " (%.0f/s, %.1f %% of the time in the network)", r->molecules_per_s, 100 * r->network_share);
+        fprintf(stderr, " (%.0f/s, %.1f %% of the time in the network)", r->molecules_per_s,
+                100 * r->network_share);
     fprintf(stderr, "; loss %.4g", r->loss);
     if (isfinite(r->best_loss))
         fprintf(stderr, ", validation %.4g, best %.4g at iteration %lld", r->validation_loss, r->best_loss,
@@ -37,11 +38,13 @@ int cmd_train(int argc, char **argv) {
         {"backend", 0, APP_STRING, &backend, "NAME", "reference, cpu or cuda (default: the configuration's)"},
         {"dry-run", 0, APP_FLAG, &dry, NULL, "load and check everything, print the resolved run and stop"},
         {0}};
-    int n = app_parse("train",
-                      "Trains a model by flow matching as a YAML file says (docs/training.md, configs/*.yaml). Ctrl-C saves "
-                      "a checkpoint and ends the run; the same command with --resume continues it as if nothing had "
-                      "happened.",
-                      options, argc, argv, &file, 1, 1);
+    int n = app_parse(
+        "train",
+        "Trains a model by flow matching as a YAML file says (docs/training.md, configs/*.yaml). Ctrl-C "
+        "saves "
+        "a checkpoint and ends the run; the same command with --resume continues it as if nothing had "
+        "happened.",
+        options, argc, argv, &file, 1, 1);
     if (n < 0)
         return n == -1 ? 0 : 2;
     if (!directory) {
@@ -49,14 +52,19 @@ int cmd_train(int argc, char **argv) {
         return 2;
     }
     if (minutes < 0 || iterations < 0 || threads < 0 || threads > 4096) {
-        fprintf(stderr, "tbg train: --minutes, --iterations and --threads are not negative (threads up to 4096)\n");
+        fprintf(stderr,
+                "tbg train: --minutes, --iterations and --threads are not negative (threads up to 4096)\n");
         return 2;
     }
     tbg_training_config *config = NULL;
     tbg_trainer *trainer = NULL;
     char *text = NULL;
-    tbg_training_options o = {.directory = directory, .resume = resume, .minutes = minutes, .threads = (int)threads,
-                              .backend = backend, .iterations = iterations};
+    tbg_training_options o = {.directory = directory,
+                              .resume = resume,
+                              .minutes = minutes,
+                              .threads = (int)threads,
+                              .backend = backend,
+                              .iterations = iterations};
     tbg_training_result result;
     int status = tbg_training_config_read(file, &config);
     if (status == TBG_OK)

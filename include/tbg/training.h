@@ -1,9 +1,10 @@
-/* training.h: flow matching (SPEC 2.2) from a YAML file: data sets, batches, optimiser, schedule, EMA, checkpoints.
+/* training.h: flow matching (SPEC 2.2) from a YAML file: data sets, batches, optimiser, schedule, EMA,
+ * checkpoints.
  *
- * A run is a folder with log.jsonl (one JSON object a line), checkpoint.safetensors (everything needed to go on),
- * last.safetensors (model file, EMA weights) and best.safetensors (the same, at the lowest validation loss). All
- * random numbers have addresses (seed, stream, iteration), so a resumed run equals an uninterrupted one bit for bit
- * on the same hardware, and no result depends on the number of threads. */
+ * A run is a folder with log.jsonl (one JSON object a line), checkpoint.safetensors (everything needed to go
+ * on), last.safetensors (model file, EMA weights) and best.safetensors (the same, at the lowest validation
+ * loss). All random numbers have addresses (seed, stream, iteration), so a resumed run equals an
+ * uninterrupted one bit for bit on the same hardware, and no result depends on the number of threads. */
 #ifndef TBG_TRAINING_H
 #define TBG_TRAINING_H
 #include "tbg/network.h"
@@ -39,7 +40,8 @@ typedef struct {
 
     /* network: */
     tbg_network_spec network;
-    int scale_from_data; /* 1: scale = 1 / one global standard deviation of the mean-free training coordinates */
+    int scale_from_data; /* 1: scale = 1 / one global standard deviation of the mean-free training coordinates
+                          */
     char *initial;       /* model file to start from (its specification then is the network), or NULL */
 
     /* data: */
@@ -57,18 +59,20 @@ typedef struct {
     int64_t batch, iterations;
     double epochs; /* > 0: iterations follow from it */
     int optimizer;
-    double learning_rate, final_learning_rate, warmup; /* warmup: fraction of iterations if < 1, else iterations */
-    int rate;                                          /* TBG_RATE_* */
+    double learning_rate, final_learning_rate,
+        warmup; /* warmup: fraction of iterations if < 1, else iterations */
+    int rate;   /* TBG_RATE_* */
     int n_steps;
     tbg_rate_step *steps;
     double beta1, beta2, epsilon, weight_decay;
-    double clip;       /* largest global gradient norm, 0: none */
-    double ema;        /* decay, 0: none */
-    double path_noise; /* published: 0.01 */
-    int time_sampling; /* TBG_TIME_* */
-    double time_mixture; /* this fraction of the samples draws t the other way */
-    int time_stratified; /* 1: one shifted grid of times per batch instead of independent ones */
-    int align, transport; /* rotate the prior onto the data; assign priors to data within a batch (optimal transport) */
+    double clip;          /* largest global gradient norm, 0: none */
+    double ema;           /* decay, 0: none */
+    double path_noise;    /* published: 0.01 */
+    int time_sampling;    /* TBG_TIME_* */
+    double time_mixture;  /* this fraction of the samples draws t the other way */
+    int time_stratified;  /* 1: one shifted grid of times per batch instead of independent ones */
+    int align, transport; /* rotate the prior onto the data; assign priors to data within a batch (optimal
+                             transport) */
     uint64_t seed;
     int threads;
     char backend[16];
@@ -76,8 +80,8 @@ typedef struct {
     int64_t validate_every, validation_batch, log_every;
 } tbg_training_config;
 
-/* Read a configuration. Unknown keys and values out of range are refused with file and line. Relative data paths are
- * looked up in the working directory, then beside the configuration. */
+/* Read a configuration. Unknown keys and values out of range are refused with file and line. Relative data
+ * paths are looked up in the working directory, then beside the configuration. */
 int tbg_training_config_read(const char *path, tbg_training_config **out);
 int tbg_training_config_parse(const char *text, size_t size, const char *name, tbg_training_config **out);
 void tbg_training_config_free(tbg_training_config *config);
@@ -108,9 +112,11 @@ typedef struct {
 
 typedef struct tbg_trainer tbg_trainer;
 
-/* Loads and checks all data, builds or restores the model. Refuses (TBG_INPUT) a folder that holds a checkpoint unless
- * resuming, and resuming with a configuration or data other than the checkpoint's, naming what differs. */
-int tbg_trainer_create(const tbg_training_config *config, const tbg_training_options *options, tbg_trainer **out);
+/* Loads and checks all data, builds or restores the model. Refuses (TBG_INPUT) a folder that holds a
+ * checkpoint unless resuming, and resuming with a configuration or data other than the checkpoint's, naming
+ * what differs. */
+int tbg_trainer_create(const tbg_training_config *config, const tbg_training_options *options,
+                       tbg_trainer **out);
 void tbg_trainer_free(tbg_trainer *trainer);
 /* The resolved run as JSON text (config, data, network, parameters, backend, ...), freed by the caller. */
 int tbg_trainer_describe(const tbg_trainer *trainer, char **json);

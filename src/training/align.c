@@ -1,6 +1,7 @@
-/* align.c: couplings of prior and data that shorten the paths: the best rotation of one cloud of points onto another
- * (quaternion form of Horn, J. Opt. Soc. Am. A 4, 629, 1987), and the assignment of least total cost (shortest
- * augmenting paths with potentials). Both valid for an equivariant field: the prior is isotropic. */
+/* align.c: couplings of prior and data that shorten the paths: the best rotation of one cloud of points onto
+ * another (quaternion form of Horn, J. Opt. Soc. Am. A 4, 629, 1987), and the assignment of least total cost
+ * (shortest augmenting paths with potentials). Both valid for an equivariant field: the prior is isotropic.
+ */
 #include "base/memory.h"
 #include "training/internal.h"
 #include "tbg/status.h"

@@ -3,9 +3,9 @@
  *   x0 ~ N(0, 1) mean-free, x1 data mean-free and scaled, t as the recipe says,
  *   x = (1 - t) x0 + t x1 + path_noise eps (eps mean-free), target = x1 - x0.
  *
- * Frames: with composition "every", sample g = address * n + b of the run belongs to round g / M over the M molecules;
- * each round visits every molecule once, each molecule's frames are visited once per epoch, all in pseudo-random
- * order. With resampling weights or composition "random", frames are drawn with replacement. */
+ * Frames: with composition "every", sample g = address * n + b of the run belongs to round g / M over the M
+ * molecules; each round visits every molecule once, each molecule's frames are visited once per epoch, all in
+ * pseudo-random order. With resampling weights or composition "random", frames are drawn with replacement. */
 #include "base/memory.h"
 #include "tbg/schedule.h"
 #include "tbg/status.h"
@@ -34,8 +34,8 @@ int tbg_training_batch_create(int n, int max_atoms, tbg_training_batch *b) {
     b->x1 = TBG_NEW(double, 3 * atoms);
     b->x = TBG_NEW(double, 3 * atoms);
     b->target = TBG_NEW(double, 3 * atoms);
-    if (b->index && b->frame && b->offset && b->molecule && b->t && b->weight && b->loss && b->x0 && b->x1 && b->x &&
-        b->target)
+    if (b->index && b->frame && b->offset && b->molecule && b->t && b->weight && b->loss && b->x0 && b->x1 &&
+        b->x && b->target)
         return TBG_OK;
     tbg_training_batch_free(b);
     return TBG_FAILED;
@@ -98,8 +98,8 @@ static int64_t weighted_frame(const tbg_data_molecule *m, double u) {
     return low;
 }
 
-static void choose(const tbg_batch_recipe *r, const tbg_data *data, uint64_t address, uint64_t b, uint64_t n, int *index,
-                   int64_t *frame) {
+static void choose(const tbg_batch_recipe *r, const tbg_data *data, uint64_t address, uint64_t b, uint64_t n,
+                   int *index, int64_t *frame) {
     uint64_t validation = address & TBG_VALIDATION_ADDRESS, molecules = (uint64_t)data->n;
     uint64_t draw = (address & ~TBG_VALIDATION_ADDRESS) * n + b, round = draw / molecules;
     double u[2];
@@ -120,8 +120,8 @@ static void choose(const tbg_batch_recipe *r, const tbg_data *data, uint64_t add
         *frame = f < m->n_frames ? f : m->n_frames - 1;
     } else {
         uint64_t frames = (uint64_t)m->n_frames;
-        *frame = (int64_t)tbg_permute(r->seed, epoch_stream(validation, (uint64_t)*index, round / frames), frames,
-                                      round % frames);
+        *frame = (int64_t)tbg_permute(r->seed, epoch_stream(validation, (uint64_t)*index, round / frames),
+                                      frames, round % frames);
     }
 }
 
@@ -136,7 +136,8 @@ static void remove_mean(int n, double *x) {
 }
 
 /* t and 1 - t without cancellation. */
-static double draw_time(const tbg_batch_recipe *r, uint64_t address, uint64_t b, uint64_t n, double *one_minus_t) {
+static double draw_time(const tbg_batch_recipe *r, uint64_t address, uint64_t b, uint64_t n,
+                        double *one_minus_t) {
     double u[2], shift;
     uint64_t stream = TBG_STREAM(TBG_STREAM_TIME, address);
     tbg_random_uniform(r->seed, stream, 2 * b, 2, u);
@@ -158,7 +159,7 @@ static int transport(const tbg_batch_recipe *r, const tbg_data *data, tbg_traini
         return TBG_OK;
     size_t frame = 3 * (size_t)atoms;
     int *member = TBG_NEW(int, n), *to = TBG_NEW(int, n);
-    double *cost = TBG_NEW(double, (size_t)n * (size_t)n), *old = TBG_NEW(double, (size_t)n * frame);
+    double *cost = TBG_NEW(double, (size_t)n *(size_t)n), *old = TBG_NEW(double, (size_t)n *frame);
     int status = member && to && cost && old ? TBG_OK : TBG_FAILED;
     if (status == TBG_OK) {
         for (int i = 0, k = 0; i < b->n; i++)
@@ -172,7 +173,8 @@ static int transport(const tbg_batch_recipe *r, const tbg_data *data, tbg_traini
                 double sum = 0;
                 for (size_t k = 0; k < frame; k++)
                     sum += (x0[k] - x1[k]) * (x0[k] - x1[k]);
-                cost[(size_t)i * (size_t)n + (size_t)j] = r->align ? tbg_aligned_distance2(atoms, x0, x1) : sum;
+                cost[(size_t)i * (size_t)n + (size_t)j] =
+                    r->align ? tbg_aligned_distance2(atoms, x0, x1) : sum;
             }
         }
         status = tbg_assign(n, cost, to);
@@ -216,7 +218,8 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
 #pragma omp atomic write
                 status = TBG_FAILED;
         if (status != TBG_OK)
-            return tbg_fail(status, "optimal transport within the batch failed (memory, or coordinates not finite)");
+            return tbg_fail(status,
+                            "optimal transport within the batch failed (memory, or coordinates not finite)");
     }
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
@@ -229,7 +232,8 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
         double t = draw_time(r, address, (uint64_t)i, (uint64_t)n, &before);
         b->t[i] = t;
         if (r->path_noise > 0) {
-            tbg_random_normal(r->seed, TBG_STREAM(TBG_STREAM_PATH, address), (uint64_t)i * NUMBERS, numbers, x);
+            tbg_random_normal(r->seed, TBG_STREAM(TBG_STREAM_PATH, address), (uint64_t)i * NUMBERS, numbers,
+                              x);
             remove_mean(atoms, x);
         }
         double noise = r->path_noise > 0 ? r->path_noise : 0; /* x is scratch of unknown content otherwise */

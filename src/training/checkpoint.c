@@ -1,5 +1,6 @@
-/* checkpoint.c: the state of a run as one safetensors file: raw weights, EMA, moments; counters and description as JSON
- * in the metadata. Written beside the target and renamed. Refuses to go on with another network, recipe or data. */
+/* checkpoint.c: the state of a run as one safetensors file: raw weights, EMA, moments; counters and
+ * description as JSON in the metadata. Written beside the target and renamed. Refuses to go on with another
+ * network, recipe or data. */
 #include "base/memory.h"
 #include "tbg/status.h"
 #include "training/internal.h"
@@ -12,17 +13,19 @@
 
 static json_t *state_json(const tbg_training_state *s, int64_t steps) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "iteration",
-                     (json_int_t)s->iteration, "steps", (json_int_t)steps, "molecules", (json_int_t)s->molecules,
-                     "skipped", (json_int_t)s->skipped, "consecutive_skipped", (json_int_t)s->consecutive_skipped,
-                     "loss_n", (json_int_t)s->loss_n, "best_iteration", (json_int_t)s->best_iteration, "loss_sum",
-                     tbg_json_real(s->loss_sum), "gradient_sum", tbg_json_real(s->gradient_sum), "window_seconds",
-                     tbg_json_real(s->window_seconds), "seconds", tbg_json_real(s->seconds), "best_loss",
-                     tbg_json_real(s->best_loss), "validation_loss", tbg_json_real(s->validation_loss), "last_loss",
+                     (json_int_t)s->iteration, "steps", (json_int_t)steps, "molecules",
+                     (json_int_t)s->molecules, "skipped", (json_int_t)s->skipped, "consecutive_skipped",
+                     (json_int_t)s->consecutive_skipped, "loss_n", (json_int_t)s->loss_n, "best_iteration",
+                     (json_int_t)s->best_iteration, "loss_sum", tbg_json_real(s->loss_sum), "gradient_sum",
+                     tbg_json_real(s->gradient_sum), "window_seconds", tbg_json_real(s->window_seconds),
+                     "seconds", tbg_json_real(s->seconds), "best_loss", tbg_json_real(s->best_loss),
+                     "validation_loss", tbg_json_real(s->validation_loss), "last_loss",
                      tbg_json_real(s->last_loss));
 }
 
 int tbg_checkpoint_write(const char *path, const tbg_model *model, const tbg_optimizer *o,
-                         const tbg_training_state *state, const json_t *description, const char *config_text) {
+                         const tbg_training_state *state, const json_t *description,
+                         const char *config_text) {
     const float *data[4] = {model->values, o->m, o->v, o->ema};
     static const char *const names[4] = {"weights", "adam.m", "adam.v", "ema"};
     tbg_tensor tensors[4];
@@ -30,8 +33,12 @@ int tbg_checkpoint_write(const char *path, const tbg_model *model, const tbg_opt
     memset(tensors, 0, sizeof tensors);
     for (int i = 0; i < 4; i++)
         if (data[i])
-            tensors[n++] = (tbg_tensor){.name = (char *)(uintptr_t)names[i], .dtype = TBG_F32, .rank = 1,
-                                        .shape = {(int64_t)o->n}, .n = o->n, .data = data[i]};
+            tensors[n++] = (tbg_tensor){.name = (char *)(uintptr_t)names[i],
+                                        .dtype = TBG_F32,
+                                        .rank = 1,
+                                        .shape = {(int64_t)o->n},
+                                        .n = o->n,
+                                        .data = data[i]};
     json_t *counters = state_json(state, o->steps);
     char *counters_text = counters ? json_dumps(counters, JSON_COMPACT) : NULL;
     char *description_text = json_dumps(description, JSON_COMPACT | JSON_SORT_KEYS);
@@ -134,8 +141,11 @@ int tbg_checkpoint_describe(const char *path, json_t **description) {
 
 /* What may change between the runs of one training. */
 static int may_change(const char *key) {
-    static const char *const free_keys[] = {"iterations", "epochs", "threads", "checkpoint_minutes", "validate_every",
-                                            "validation_batch", "log_every", "path", "initial", NULL};
+    static const char *const free_keys[] = {"iterations",     "epochs",
+                                            "threads",        "checkpoint_minutes",
+                                            "validate_every", "validation_batch",
+                                            "log_every",      "path",
+                                            "initial",        NULL};
     for (const char *const *k = free_keys; *k; k++)
         if (!strcmp(*k, key))
             return 1;
@@ -143,9 +153,12 @@ static int may_change(const char *key) {
 }
 
 static int differ(const char *path, const char *where, const json_t *then, const json_t *now) {
-    char *a = json_dumps(then, JSON_ENCODE_ANY | JSON_COMPACT), *b = json_dumps(now, JSON_ENCODE_ANY | JSON_COMPACT);
-    tbg_fail(TBG_INPUT, "%s was made with %s = %.80s, now it is %.80s: go on with the same configuration and data, or "
-             "train into another folder", path, where, a ? a : "nothing", b ? b : "nothing");
+    char *a = json_dumps(then, JSON_ENCODE_ANY | JSON_COMPACT),
+         *b = json_dumps(now, JSON_ENCODE_ANY | JSON_COMPACT);
+    tbg_fail(TBG_INPUT,
+             "%s was made with %s = %.80s, now it is %.80s: go on with the same configuration and data, or "
+             "train into another folder",
+             path, where, a ? a : "nothing", b ? b : "nothing");
     free(a);
     free(b);
     return TBG_INPUT;
@@ -177,7 +190,8 @@ static int compare(const char *path, const char *where, const json_t *then, cons
 }
 
 int tbg_checkpoint_compare(const char *path, const json_t *then, const json_t *now) {
-    static const char *const parts[] = {"data", "validation", "config", "network", "forcefield", "temperature", NULL};
+    static const char *const parts[] = {"data",       "validation",  "config", "network",
+                                        "forcefield", "temperature", NULL};
     for (const char *const *part = parts; *part; part++)
         TBG_TRY(compare(path, *part, json_object_get(then, *part), json_object_get(now, *part)));
     return TBG_OK;

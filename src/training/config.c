@@ -1,5 +1,5 @@
-/* config.c: the YAML file of a training run. Strict: unknown keys, unknown words and numbers out of range are refused
- * with file and line, and so are options that contradict each other. */
+/* config.c: the YAML file of a training run. Strict: unknown keys, unknown words and numbers out of range are
+ * refused with file and line, and so are options that contradict each other. */
 #include "base/memory.h"
 #include "tbg/status.h"
 #include "training/internal.h"
@@ -13,7 +13,8 @@ typedef struct {
     int value;
 } choice;
 
-static int choose(const tbg_yaml *node, const char *file, const char *key, const choice *choices, int *value) {
+static int choose(const tbg_yaml *node, const char *file, const char *key, const choice *choices,
+                  int *value) {
     const tbg_yaml *child = tbg_yaml_get(node, key);
     if (!child)
         return TBG_OK;
@@ -24,7 +25,8 @@ static int choose(const tbg_yaml *node, const char *file, const char *key, const
             *value = c->value;
             return TBG_OK;
         }
-        snprintf(words + strlen(words), sizeof words - strlen(words), "%s%s", c == choices ? "" : ", ", c->word);
+        snprintf(words + strlen(words), sizeof words - strlen(words), "%s%s", c == choices ? "" : ", ",
+                 c->word);
     }
     return tbg_fail(TBG_INPUT, "%s:%d: '%s' is one of %s, not '%s'", file, tbg_yaml_line(child), key, words,
                     text ? text : "(a list)");
@@ -36,8 +38,11 @@ static int is_number(const char *text) {
     return *text && !*end;
 }
 
-static const choice edge_words[] = {{"d0", TBG_EDGE_D0}, {"bonded", TBG_EDGE_BONDED}, {"rate", TBG_EDGE_RATE},
-                                    {"radial", TBG_EDGE_RADIAL}, {0}};
+static const choice edge_words[] = {{"d0", TBG_EDGE_D0},
+                                    {"bonded", TBG_EDGE_BONDED},
+                                    {"rate", TBG_EDGE_RATE},
+                                    {"radial", TBG_EDGE_RADIAL},
+                                    {0}};
 
 static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
     const tbg_yaml *list = tbg_yaml_get(node, "edge_features");
@@ -61,8 +66,9 @@ static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
 }
 
 static int read_network(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {"preset", "hidden", "layers", "features", "edge_features", "harmonic_term",
-                                       "time_u", "tanh", "attention", "coords_range", "scale", "graded_d", NULL};
+    static const char *const keys[] = {"preset",        "hidden",   "layers", "features",  "edge_features",
+                                       "harmonic_term", "time_u",   "tanh",   "attention", "coords_range",
+                                       "scale",         "graded_d", NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     tbg_network_spec *s = &c->network;
     char preset[64] = "tbg-full", features[64] = "";
@@ -96,8 +102,8 @@ static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     if (scale && text && !strcmp(text, "unit-variance"))
         s->scale = 0;
     else if (scale && (!text || !is_number(text)))
-        return tbg_fail(TBG_INPUT, "%s:%d: 'scale' is a number (scaled units per nm) or 'unit-variance'", c->name,
-                        tbg_yaml_line(scale));
+        return tbg_fail(TBG_INPUT, "%s:%d: 'scale' is a number (scaled units per nm) or 'unit-variance'",
+                        c->name, tbg_yaml_line(scale));
     else
         TBG_TRY(tbg_yaml_double(node, "scale", 1e-6, 1e6, &s->scale));
     c->scale_from_data = !(s->scale > 0);
@@ -110,15 +116,18 @@ static int read_network(const tbg_yaml *node, tbg_training_config *c) {
 }
 
 static int read_validation(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {"fraction", "gap", "sets", "directory", "sequences", "split_file", "split",
-                                       "missing", "burn_in", "stride", "frames", NULL};
+    static const char *const keys[] = {"fraction",  "gap",        "sets",   "directory",
+                                       "sequences", "split_file", "split",  "missing",
+                                       "burn_in",   "stride",     "frames", NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     TBG_TRY(tbg_yaml_double(node, "fraction", 0, 0.9, &c->validation_fraction));
     TBG_TRY(tbg_yaml_int64(node, "gap", 0, INT64_MAX / 4, &c->validation_gap));
     if (tbg_yaml_get(node, "sets") || tbg_yaml_get(node, "directory")) {
         if (tbg_yaml_get(node, "fraction"))
-            return tbg_fail(TBG_INPUT, "%s:%d: validation is either a 'fraction' of the training files or files of its own",
-                            c->name, tbg_yaml_line(node));
+            return tbg_fail(
+                TBG_INPUT,
+                "%s:%d: validation is either a 'fraction' of the training files or files of its own", c->name,
+                tbg_yaml_line(node));
         return tbg_config_sets(node, c->name, &c->n_validation_sets, &c->validation_sets);
     }
     if (!tbg_yaml_get(node, "fraction"))
@@ -128,9 +137,10 @@ static int read_validation(const tbg_yaml *node, tbg_training_config *c) {
 }
 
 static int read_data(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {"forcefield", "temperature", "sets", "directory", "sequences", "split_file",
-                                       "split", "missing", "burn_in", "stride", "frames", "weight", "validation",
-                                       "phi_bias", "composition", NULL};
+    static const char *const keys[] = {"forcefield", "temperature", "sets",        "directory",
+                                       "sequences",  "split_file",  "split",       "missing",
+                                       "burn_in",    "stride",      "frames",      "weight",
+                                       "validation", "phi_bias",    "composition", NULL};
     static const choice compositions[] = {{"every", TBG_COMPOSE_EVERY}, {"random", TBG_COMPOSE_RANDOM}, {0}};
     TBG_TRY(tbg_yaml_only(node, keys));
     TBG_TRY(tbg_yaml_string(node, "forcefield", c->forcefield, sizeof c->forcefield));
@@ -144,11 +154,13 @@ static int read_data(const tbg_yaml *node, tbg_training_config *c) {
         TBG_TRY(tbg_yaml_double(node, "phi_bias", 0, 1e6, &c->bias_strength));
         c->bias = TBG_BIAS_FIXED;
     } else if (bias && (!text || strcmp(text, "none")))
-        return tbg_fail(TBG_INPUT, "%s:%d: 'phi_bias' is none, balance or a number", c->name, tbg_yaml_line(bias));
+        return tbg_fail(TBG_INPUT, "%s:%d: 'phi_bias' is none, balance or a number", c->name,
+                        tbg_yaml_line(bias));
     TBG_TRY(tbg_config_sets(node, c->name, &c->n_sets, &c->sets));
     for (int i = 0; i < c->n_sets; i++)
         if (c->sets[i].weight != 1 && c->composition != TBG_COMPOSE_RANDOM)
-            return tbg_fail(TBG_INPUT, "%s:%d: 'weight' needs 'composition: random'", c->name, c->sets[i].line);
+            return tbg_fail(TBG_INPUT, "%s:%d: 'weight' needs 'composition: random'", c->name,
+                            c->sets[i].line);
     const tbg_yaml *validation = tbg_yaml_get(node, "validation");
     return validation ? read_validation(validation, c) : TBG_OK;
 }
@@ -173,22 +185,32 @@ static int read_steps(const tbg_yaml *list, tbg_training_config *c) {
         TBG_TRY(tbg_yaml_double(item, "learning_rate", 0, 1, &step->learning_rate));
         int both = tbg_yaml_get(item, "epoch") && tbg_yaml_get(item, "iteration");
         if (both || step->learning_rate < 0 || (!step->epochs && !tbg_yaml_get(item, "iteration")))
-            return tbg_fail(TBG_INPUT, "%s:%d: a step needs 'learning_rate' and either 'epoch' or 'iteration'", c->name,
+            return tbg_fail(TBG_INPUT,
+                            "%s:%d: a step needs 'learning_rate' and either 'epoch' or 'iteration'", c->name,
                             tbg_yaml_line(item));
         if (i && (step->epochs != step[-1].epochs || step->at <= step[-1].at))
-            return tbg_fail(TBG_INPUT, "%s:%d: steps come in rising order, all in epochs or all in iterations", c->name,
+            return tbg_fail(TBG_INPUT,
+                            "%s:%d: steps come in rising order, all in epochs or all in iterations", c->name,
                             tbg_yaml_line(item));
     }
     return TBG_OK;
 }
 
 static int read_training(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {
-        "batch",         "iterations",    "epochs",        "optimizer",       "learning_rate",      "final_learning_rate",
-        "schedule",      "warmup",        "steps",         "betas",           "epsilon",            "weight_decay",
-        "clip",          "ema",           "path_noise",    "time_sampling",   "time_mixture",       "time_stratified",
-        "align",         "transport",     "seed",          "threads",         "backend",            "checkpoint_minutes",
-        "validate_every", "validation_batch", "log_every", NULL};
+    static const char *const keys[] = {"batch",          "iterations",
+                                       "epochs",         "optimizer",
+                                       "learning_rate",  "final_learning_rate",
+                                       "schedule",       "warmup",
+                                       "steps",          "betas",
+                                       "epsilon",        "weight_decay",
+                                       "clip",           "ema",
+                                       "path_noise",     "time_sampling",
+                                       "time_mixture",   "time_stratified",
+                                       "align",          "transport",
+                                       "seed",           "threads",
+                                       "backend",        "checkpoint_minutes",
+                                       "validate_every", "validation_batch",
+                                       "log_every",      NULL};
     static const choice optimizers[] = {{"adam", TBG_OPTIMIZER_ADAM}, {"adamw", TBG_OPTIMIZER_ADAMW}, {0}};
     static const choice schedules[] = {
         {"constant", TBG_RATE_CONSTANT}, {"steps", TBG_RATE_STEPS}, {"cosine", TBG_RATE_COSINE}, {0}};
@@ -199,8 +221,8 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
     TBG_TRY(tbg_yaml_int64(node, "iterations", 1, INT64_C(1) << 40, &c->iterations));
     TBG_TRY(tbg_yaml_double(node, "epochs", 1e-6, 1e9, &c->epochs));
     if (!tbg_yaml_get(node, "batch") || !tbg_yaml_get(node, "iterations") == !tbg_yaml_get(node, "epochs"))
-        return tbg_fail(TBG_INPUT, "%s:%d: training needs 'batch' and either 'iterations' or 'epochs'", c->name,
-                        tbg_yaml_line(node));
+        return tbg_fail(TBG_INPUT, "%s:%d: training needs 'batch' and either 'iterations' or 'epochs'",
+                        c->name, tbg_yaml_line(node));
     TBG_TRY(choose(node, c->name, "optimizer", optimizers, &c->optimizer));
     TBG_TRY(choose(node, c->name, "schedule", schedules, &c->rate));
     TBG_TRY(tbg_yaml_double(node, "learning_rate", 0, 1, &c->learning_rate));
@@ -226,8 +248,8 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
                                    : NULL;
             b[i] = text && is_number(text) ? strtod(text, NULL) : -1;
             if (!(b[i] >= 0 && b[i] < 1))
-                return tbg_fail(TBG_INPUT, "%s:%d: 'betas' is a list of two numbers from 0 to below 1", c->name,
-                                tbg_yaml_line(betas));
+                return tbg_fail(TBG_INPUT, "%s:%d: 'betas' is a list of two numbers from 0 to below 1",
+                                c->name, tbg_yaml_line(betas));
         }
         c->beta1 = b[0];
         c->beta2 = b[1];
@@ -276,9 +298,10 @@ static int read_root(const tbg_yaml *root, tbg_training_config *c) {
     TBG_TRY(tbg_yaml_only(root, keys));
     const tbg_yaml *initial = tbg_yaml_get(root, "initial"), *network = tbg_yaml_get(root, "network");
     if (!tbg_yaml_get(root, "data") || !tbg_yaml_get(root, "training") || !initial == !network)
-        return tbg_fail(TBG_INPUT,
-                        "%s: needs 'data', 'training' and either 'network' or 'initial: MODEL' (which holds a network)",
-                        c->name);
+        return tbg_fail(
+            TBG_INPUT,
+            "%s: needs 'data', 'training' and either 'network' or 'initial: MODEL' (which holds a network)",
+            c->name);
     if (initial) {
         const char *path = tbg_yaml_text(initial);
         if (!path || !*path)
@@ -349,36 +372,37 @@ json_t *tbg_spec_json(const tbg_network_spec *s) {
     for (const choice *c = edge_words; c->word; c++)
         if (s->edge_features & c->value)
             json_array_append_new(edges, json_string(c->word));
-    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f}", "hidden", s->hidden, "layers",
-                     s->layers, "features", tbg_feature_set_name(s->features), "n_features", s->n_features,
-                     "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u", s->time_u, "tanh", s->tanh,
-                     "attention", s->attention, "coords_range", s->coords_range, "graded_d", s->graded_d, "scale",
-                     s->scale);
+    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f}", "hidden", s->hidden,
+                     "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
+                     s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u",
+                     s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range", s->coords_range,
+                     "graded_d", s->graded_d, "scale", s->scale);
 }
 
 json_t *tbg_training_config_json(const tbg_training_config *c) {
     static const char *const rates[] = {"constant", "steps", "cosine"};
     json_t *steps = json_array();
     for (int i = 0; i < c->n_steps; i++)
-        json_array_append_new(steps, json_pack("{s:f, s:f}", c->steps[i].epochs ? "epoch" : "iteration", c->steps[i].at,
-                                               "learning_rate", c->steps[i].learning_rate));
+        json_array_append_new(steps, json_pack("{s:f, s:f}", c->steps[i].epochs ? "epoch" : "iteration",
+                                               c->steps[i].at, "learning_rate", c->steps[i].learning_rate));
     json_t *bias = c->bias == TBG_BIAS_FIXED ? json_real(c->bias_strength)
                                              : json_string(c->bias == TBG_BIAS_BALANCE ? "balance" : "none");
-    json_t *o = json_pack("{s:s?, s:I, s:I, s:f, s:s, s:s, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "initial",
-                          c->initial, "batch", (json_int_t)c->batch, "iterations", (json_int_t)c->iterations, "epochs",
-                          c->epochs, "optimizer", c->optimizer == TBG_OPTIMIZER_ADAMW ? "adamw" : "adam", "schedule",
-                          rates[c->rate], "learning_rate", c->learning_rate, "final_learning_rate",
-                          c->final_learning_rate, "warmup", c->warmup, "steps", steps, "beta1", c->beta1, "beta2",
-                          c->beta2, "epsilon", c->epsilon, "weight_decay", c->weight_decay, "clip", c->clip, "ema",
-                          c->ema);
+    json_t *o = json_pack(
+        "{s:s?, s:I, s:I, s:f, s:s, s:s, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "initial",
+        c->initial, "batch", (json_int_t)c->batch, "iterations", (json_int_t)c->iterations, "epochs",
+        c->epochs, "optimizer", c->optimizer == TBG_OPTIMIZER_ADAMW ? "adamw" : "adam", "schedule",
+        rates[c->rate], "learning_rate", c->learning_rate, "final_learning_rate", c->final_learning_rate,
+        "warmup", c->warmup, "steps", steps, "beta1", c->beta1, "beta2", c->beta2, "epsilon", c->epsilon,
+        "weight_decay", c->weight_decay, "clip", c->clip, "ema", c->ema);
     json_t *more = json_pack(
-        "{s:f, s:s, s:f, s:b, s:b, s:b, s:I, s:s, s:o, s:f, s:I, s:i, s:f, s:I, s:I, s:I}", "path_noise", c->path_noise,
-        "time_sampling", c->time_sampling == TBG_TIME_GRADED ? "u" : "t", "time_mixture", c->time_mixture,
-        "time_stratified", c->time_stratified, "align", c->align, "transport", c->transport, "seed",
-        (json_int_t)c->seed, "composition", c->composition == TBG_COMPOSE_RANDOM ? "random" : "every", "phi_bias", bias,
-        "validation_fraction", c->validation_fraction, "validation_gap", (json_int_t)c->validation_gap, "threads",
-        c->threads, "checkpoint_minutes", c->checkpoint_minutes, "validate_every", (json_int_t)c->validate_every,
-        "validation_batch", (json_int_t)c->validation_batch, "log_every", (json_int_t)c->log_every);
+        "{s:f, s:s, s:f, s:b, s:b, s:b, s:I, s:s, s:o, s:f, s:I, s:i, s:f, s:I, s:I, s:I}", "path_noise",
+        c->path_noise, "time_sampling", c->time_sampling == TBG_TIME_GRADED ? "u" : "t", "time_mixture",
+        c->time_mixture, "time_stratified", c->time_stratified, "align", c->align, "transport", c->transport,
+        "seed", (json_int_t)c->seed, "composition", c->composition == TBG_COMPOSE_RANDOM ? "random" : "every",
+        "phi_bias", bias, "validation_fraction", c->validation_fraction, "validation_gap",
+        (json_int_t)c->validation_gap, "threads", c->threads, "checkpoint_minutes", c->checkpoint_minutes,
+        "validate_every", (json_int_t)c->validate_every, "validation_batch", (json_int_t)c->validation_batch,
+        "log_every", (json_int_t)c->log_every);
     if (o && more)
         json_object_update(o, more);
     json_decref(more);

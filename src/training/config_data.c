@@ -1,5 +1,5 @@
-/* config_data.c: the part of a training configuration that lists data sets: single entries, or a directory with one
- * trajectory a molecule. Refuses lists without files to back them. */
+/* config_data.c: the part of a training configuration that lists data sets: single entries, or a directory
+ * with one trajectory a molecule. Refuses lists without files to back them. */
 #include "base/memory.h"
 #include "tbg/status.h"
 #include "training/internal.h"
@@ -45,7 +45,8 @@ typedef struct {
 static int add(list *l, const tbg_training_set *usual, char *molecule, char *trajectory) {
     if (l->n == l->capacity && trajectory) {
         int capacity = l->capacity ? 2 * l->capacity : 16;
-        tbg_training_set *more = l->n < MAX_SETS ? tbg_realloc(l->sets, (size_t)capacity, sizeof *more) : NULL;
+        tbg_training_set *more =
+            l->n < MAX_SETS ? tbg_realloc(l->sets, (size_t)capacity, sizeof *more) : NULL;
         if (more) {
             l->sets = more;
             l->capacity = capacity;
@@ -70,7 +71,8 @@ static int common(const tbg_yaml *node, tbg_training_set *set) {
 }
 
 static int single(const tbg_yaml *node, const char *configuration, const tbg_training_set *usual, list *l) {
-    static const char *const keys[] = {"molecule", "trajectory", "burn_in", "stride", "frames", "weight", NULL};
+    static const char *const keys[] = {"molecule", "trajectory", "burn_in", "stride",
+                                       "frames",   "weight",     NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     tbg_training_set set = *usual;
     set.line = tbg_yaml_line(node);
@@ -81,7 +83,8 @@ static int single(const tbg_yaml *node, const char *configuration, const tbg_tra
     if (!trajectory || !*trajectory)
         return tbg_fail(TBG_INPUT, "%s:%d: a data set needs 'trajectory: FILE.nc'", configuration, set.line);
     if (molecule_node && (!molecule || !*molecule))
-        return tbg_fail(TBG_INPUT, "%s:%d: 'molecule' needs a sequence or a PDB file", configuration, set.line);
+        return tbg_fail(TBG_INPUT, "%s:%d: 'molecule' needs a sequence or a PDB file", configuration,
+                        set.line);
     return add(l, &set, molecule ? beside(configuration, molecule) : NULL, beside(configuration, trajectory));
 }
 
@@ -99,9 +102,10 @@ static int add_named(list *l, const tbg_training_set *usual, const char *configu
         return TBG_FAILED;
     strcat(strcat(strcat(strcpy(path, directory), "/"), name), ".nc");
     if (access(path, R_OK)) {
-        int status = skip ? TBG_OK
-                          : tbg_fail(TBG_INPUT, "%s:%d: %s is not there ('missing: skip' leaves such molecules out)",
-                                     configuration, usual->line, path);
+        int status =
+            skip ? TBG_OK
+                 : tbg_fail(TBG_INPUT, "%s:%d: %s is not there ('missing: skip' leaves such molecules out)",
+                            configuration, usual->line, path);
         free(path);
         return status;
     }
@@ -132,7 +136,8 @@ static int add_split(list *l, const tbg_training_set *usual, const char *configu
     return status;
 }
 
-static int add_folder(list *l, const tbg_training_set *usual, const char *configuration, const char *directory) {
+static int add_folder(list *l, const tbg_training_set *usual, const char *configuration,
+                      const char *directory) {
     DIR *folder = opendir(directory);
     if (!folder)
         return tbg_fail(TBG_INPUT, "%s:%d: cannot open directory %s", configuration, usual->line, directory);
@@ -143,7 +148,8 @@ static int add_folder(list *l, const tbg_training_set *usual, const char *config
         size_t length = strlen(entry->d_name);
         if (length < 4 || entry->d_name[0] == '.' || strcmp(entry->d_name + length - 3, ".nc"))
             continue;
-        char **more = tbg_realloc(names, n + 1, sizeof *names), *name = more ? tbg_strdup(entry->d_name) : NULL;
+        char **more = tbg_realloc(names, n + 1, sizeof *names),
+             *name = more ? tbg_strdup(entry->d_name) : NULL;
         if (more)
             names = more;
         if (!name) {
@@ -165,7 +171,8 @@ static int add_folder(list *l, const tbg_training_set *usual, const char *config
     return status;
 }
 
-static int from_directory(const tbg_yaml *node, const char *configuration, const tbg_training_set *usual, list *l) {
+static int from_directory(const tbg_yaml *node, const char *configuration, const tbg_training_set *usual,
+                          list *l) {
     char given[1024] = "", split_file[1024] = "", split[64] = "train", missing[16] = "refuse";
     TBG_TRY(tbg_yaml_string(node, "directory", given, sizeof given));
     TBG_TRY(tbg_yaml_string(node, "split_file", split_file, sizeof split_file));
@@ -203,7 +210,8 @@ int tbg_config_sets(const tbg_yaml *node, const char *configuration, int *n, tbg
     int status = common(node, &usual);
     const tbg_yaml *entries = tbg_yaml_get(node, "sets"), *directory = tbg_yaml_get(node, "directory");
     const char *const only_directory[] = {"sequences", "split_file", "split", "missing"};
-    if (status == TBG_OK && entries && (tbg_yaml_text(entries) || tbg_yaml_size(entries) < 1 || tbg_yaml_key(entries, 0)))
+    if (status == TBG_OK && entries &&
+        (tbg_yaml_text(entries) || tbg_yaml_size(entries) < 1 || tbg_yaml_key(entries, 0)))
         status = tbg_fail(TBG_INPUT, "%s:%d: 'sets' is a list of {molecule, trajectory}", configuration,
                           tbg_yaml_line(entries));
     for (int i = 0; entries && status == TBG_OK && i < tbg_yaml_size(entries); i++)
@@ -215,8 +223,8 @@ int tbg_config_sets(const tbg_yaml *node, const char *configuration, int *n, tbg
             status = tbg_fail(TBG_INPUT, "%s:%d: '%s' needs 'directory'", configuration,
                               tbg_yaml_line(tbg_yaml_get(node, only_directory[i])), only_directory[i]);
     if (status == TBG_OK && !l.n)
-        status = tbg_fail(TBG_INPUT, "%s:%d: no data: give 'sets' or 'directory' with trajectories in it", configuration,
-                          tbg_yaml_line(node));
+        status = tbg_fail(TBG_INPUT, "%s:%d: no data: give 'sets' or 'directory' with trajectories in it",
+                          configuration, tbg_yaml_line(node));
     if (status != TBG_OK) {
         tbg_config_sets_free(l.n, l.sets);
         return status;

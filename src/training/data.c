@@ -1,7 +1,8 @@
-/* data.c: trajectories in memory, checked against their molecules; held-out parts; resampling weights; the unit scale.
+/* data.c: trajectories in memory, checked against their molecules; held-out parts; resampling weights; the
+ * unit scale.
  *
- * Positions stay in single precision and nm as the files hold them; centring and scaling happen per batch. Refuses
- * trajectories of another molecule, force field or temperature than the configuration says. */
+ * Positions stay in single precision and nm as the files hold them; centring and scaling happen per batch.
+ * Refuses trajectories of another molecule, force field or temperature than the configuration says. */
 #include "base/memory.h"
 #include "tbg/status.h"
 #include "training/internal.h"
@@ -50,13 +51,14 @@ static int checksum_file(const char *path, uint64_t *sum) {
 
 static int same_atoms(const char *path, const tbg_molecule *given, const tbg_molecule *stored) {
     if (given->n_atoms != stored->n_atoms)
-        return tbg_fail(TBG_INPUT, "%s: holds %d atoms, the molecule has %d", path, stored->n_atoms, given->n_atoms);
+        return tbg_fail(TBG_INPUT, "%s: holds %d atoms, the molecule has %d", path, stored->n_atoms,
+                        given->n_atoms);
     for (int i = 0; i < given->n_atoms; i++) {
         const tbg_atom *a = &given->atoms[i], *b = &stored->atoms[i];
         const char *ra = given->residues[a->residue].name, *rb = stored->residues[b->residue].name;
         if (strcmp(a->name, b->name) || a->element != b->element || strcmp(ra, rb))
-            return tbg_fail(TBG_INPUT, "%s: atom %d is %s of %s, in the molecule it is %s of %s", path, i + 1, b->name, rb,
-                            a->name, ra);
+            return tbg_fail(TBG_INPUT, "%s: atom %d is %s of %s, in the molecule it is %s of %s", path, i + 1,
+                            b->name, rb, a->name, ra);
     }
     return TBG_OK;
 }
@@ -67,14 +69,15 @@ static int agree(const char *path, const tbg_trajectory *t, char *forcefield, do
         if (!*forcefield)
             snprintf(forcefield, 32, "%s", t->forcefield);
         else if (strcmp(forcefield, t->forcefield))
-            return tbg_fail(TBG_INPUT, "%s: made with force field %s, the training is for %s", path, t->forcefield,
-                            forcefield);
+            return tbg_fail(TBG_INPUT, "%s: made with force field %s, the training is for %s", path,
+                            t->forcefield, forcefield);
     }
     if (t->temperature > 0) {
         if (!(*temperature > 0))
             *temperature = t->temperature;
         else if (fabs(*temperature - t->temperature) > 0.5)
-            return tbg_fail(TBG_INPUT, "%s: made at %g K, the training is for %g K", path, t->temperature, *temperature);
+            return tbg_fail(TBG_INPUT, "%s: made at %g K, the training is for %g K", path, t->temperature,
+                            *temperature);
     }
     return TBG_OK;
 }
@@ -96,7 +99,8 @@ static int append(tbg_data_molecule *m, const float *frames, int64_t n) {
 }
 
 /* The molecule of a set, known after its first file at the latest. */
-static int identify(tbg_data_molecule *m, const tbg_training_set *set, const char *path, const tbg_trajectory *t) {
+static int identify(tbg_data_molecule *m, const tbg_training_set *set, const char *path,
+                    const tbg_trajectory *t) {
     tbg_molecule *stored = NULL;
     int status = TBG_OK;
     if (!m->molecule && set->molecule)
@@ -112,7 +116,8 @@ static int identify(tbg_data_molecule *m, const tbg_training_set *set, const cha
         status = same_atoms(path, m->molecule, stored);
     tbg_molecule_free(stored);
     if (status == TBG_OK && m->molecule->n_atoms != t->n_atoms)
-        status = tbg_fail(TBG_INPUT, "%s: holds %d atoms, the molecule has %d", path, t->n_atoms, m->molecule->n_atoms);
+        status = tbg_fail(TBG_INPUT, "%s: holds %d atoms, the molecule has %d", path, t->n_atoms,
+                          m->molecule->n_atoms);
     if (status == TBG_OK) {
         m->n_atoms = m->molecule->n_atoms;
         tbg_molecule_sequence(m->molecule, m->sequence, sizeof m->sequence);
@@ -120,19 +125,21 @@ static int identify(tbg_data_molecule *m, const tbg_training_set *set, const cha
     return status;
 }
 
-static int load_file(const tbg_training_set *set, const char *path, double fraction, int64_t gap, tbg_data_molecule *m,
-                     tbg_data_molecule *held, char *forcefield, double *temperature) {
+static int load_file(const tbg_training_set *set, const char *path, double fraction, int64_t gap,
+                     tbg_data_molecule *m, tbg_data_molecule *held, char *forcefield, double *temperature) {
     tbg_trajectory *t = NULL;
     TBG_TRY(tbg_trajectory_read(path, set->burn_in, set->stride, set->frames, &t));
-    int64_t n = t->n_frames, hold = held ? (int64_t)(fraction * (double)n) : 0, use = n - hold - (hold ? gap : 0);
+    int64_t n = t->n_frames, hold = held ? (int64_t)(fraction * (double)n) : 0,
+            use = n - hold - (hold ? gap : 0);
     size_t frame = (size_t)t->n_atoms * 3;
     int status = identify(m, set, path, t);
     if (status == TBG_OK)
         status = agree(path, t, forcefield, temperature);
     if (status == TBG_OK && (use < 1 || (held && hold < 1)))
-        status = tbg_fail(TBG_INPUT, "%s: %lld frames are too few (burn_in %lld, stride %lld, held out %lld, gap %lld)",
-                          path, (long long)n, (long long)set->burn_in, (long long)set->stride, (long long)hold,
-                          (long long)(hold ? gap : 0));
+        status = tbg_fail(TBG_INPUT,
+                          "%s: %lld frames are too few (burn_in %lld, stride %lld, held out %lld, gap %lld)",
+                          path, (long long)n, (long long)set->burn_in, (long long)set->stride,
+                          (long long)hold, (long long)(hold ? gap : 0));
     if (status == TBG_OK)
         status = append(m, t->positions, use);
     if (status == TBG_OK && held) {
@@ -166,8 +173,8 @@ static int load_set(const tbg_training_set *set, double fraction, int64_t gap, t
     return status;
 }
 
-static int load_sets(const char *name, int n, const tbg_training_set *sets, double fraction, int64_t gap, tbg_data *data,
-                     tbg_data *held, char *forcefield, double *temperature) {
+static int load_sets(const char *name, int n, const tbg_training_set *sets, double fraction, int64_t gap,
+                     tbg_data *data, tbg_data *held, char *forcefield, double *temperature) {
     data->molecules = TBG_NEW(tbg_data_molecule, n);
     if (held)
         held->molecules = TBG_NEW(tbg_data_molecule, n);
@@ -261,8 +268,8 @@ int tbg_data_load(const tbg_training_config *c, tbg_data *training, tbg_data *va
     TBG_TRY(load_sets(c->name, c->n_sets, c->sets, c->validation_fraction, c->validation_gap, training,
                       hold ? validation : NULL, forcefield, temperature));
     if (c->n_validation_sets)
-        TBG_TRY(load_sets(c->name, c->n_validation_sets, c->validation_sets, 0, 0, validation, NULL, forcefield,
-                          temperature));
+        TBG_TRY(load_sets(c->name, c->n_validation_sets, c->validation_sets, 0, 0, validation, NULL,
+                          forcefield, temperature));
     if (!(*temperature > 0) && *forcefield)
         *temperature = tbg_forcefield_temperature(forcefield);
     summarise(training);
@@ -296,7 +303,8 @@ double tbg_data_unit_scale(const tbg_data *data) {
     return 1 / sqrt(variance / data->n);
 }
 
-int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield, double temperature) {
+int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield,
+                       double temperature) {
     int needs = spec->harmonic_term || (spec->edge_features & (TBG_EDGE_BONDED | TBG_EDGE_RATE));
     if (needs && !*forcefield)
         return tbg_fail(TBG_INPUT, "the network uses bond lengths of a force field: set data: forcefield");
@@ -304,7 +312,8 @@ int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char 
         return tbg_fail(TBG_INPUT, "the network uses thermal widths: set data: temperature");
     for (int i = 0; i < data->n; i++) {
         tbg_data_molecule *m = &data->molecules[i];
-        int status = needs && !m->borrowed ? tbg_system_create(m->molecule, forcefield, -1, &m->system) : TBG_OK;
+        int status =
+            needs && !m->borrowed ? tbg_system_create(m->molecule, forcefield, -1, &m->system) : TBG_OK;
         if (status == TBG_OK)
             status = tbg_conditioning_create(spec, m->molecule, m->system, temperature, &m->conditioning);
         if (status != TBG_OK)
@@ -325,9 +334,9 @@ json_t *tbg_data_json(const tbg_data *data) {
                                                    (json_int_t)m->files[j].frames, "held_out",
                                                    (json_int_t)m->files[j].held_out, "fnv1a64", sum));
         }
-        json_array_append_new(list, json_pack("{s:s, s:i, s:I, s:f, s:f, s:o}", "sequence", m->sequence, "atoms",
-                                              m->n_atoms, "frames", (json_int_t)m->n_frames, "phi_bias", m->bias,
-                                              "weight", m->weight, "files", files));
+        json_array_append_new(list, json_pack("{s:s, s:i, s:I, s:f, s:f, s:o}", "sequence", m->sequence,
+                                              "atoms", m->n_atoms, "frames", (json_int_t)m->n_frames,
+                                              "phi_bias", m->bias, "weight", m->weight, "files", files));
     }
     return list;
 }

@@ -1,5 +1,5 @@
-/* internal.h: what the files of the training floor share. Index letters: b sample of a batch, m molecule of the data
- * set, f frame of a molecule, k iteration. */
+/* internal.h: what the files of the training floor share. Index letters: b sample of a batch, m molecule of
+ * the data set, f frame of a molecule, k iteration. */
 #ifndef TBG_TRAINING_INTERNAL_H
 #define TBG_TRAINING_INTERNAL_H
 #include "tbg/random.h"
@@ -43,17 +43,18 @@ typedef struct {
 
 /* Load training data and validation data (validation->n = 0: none). The force field and temperature that the
  * configuration leaves open are taken from the files and stored in forcefield [32] and *temperature. */
-int tbg_data_load(const tbg_training_config *config, tbg_data *training, tbg_data *validation, char *forcefield,
-                  double *temperature);
+int tbg_data_load(const tbg_training_config *config, tbg_data *training, tbg_data *validation,
+                  char *forcefield, double *temperature);
 void tbg_data_free(tbg_data *data);
-/* 1 / standard deviation of the mean-free coordinates: mean over molecules of the variance, at most 10,000 evenly
- * spaced frames each. */
+/* 1 / standard deviation of the mean-free coordinates: mean over molecules of the variance, at most 10,000
+ * evenly spaced frames each. */
 double tbg_data_unit_scale(const tbg_data *data);
 /* Conditioning of every molecule, once the scale is known. */
-int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield, double temperature);
+int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield,
+                       double temperature);
 json_t *tbg_data_json(const tbg_data *data);
-/* r of the resampling weight r vonMises(phi | 1, kappa 10) + 1 that makes 0 < phi < 2 as heavy as the rest, never
- * below 0. phi: [n] rad. */
+/* r of the resampling weight r vonMises(phi | 1, kappa 10) + 1 that makes 0 < phi < 2 as heavy as the rest,
+ * never below 0. phi: [n] rad. */
 double tbg_bias_balance(int64_t n, const double *phi);
 double tbg_bias_density(double phi); /* vonMises(phi | 1, kappa 10) */
 
@@ -65,11 +66,11 @@ typedef struct {
 } tbg_batch_recipe;
 
 typedef struct {
-    int n;             /* samples */
-    size_t n_atoms;    /* of all samples */
-    int *index;        /* [n] molecule */
-    int64_t *frame;    /* [n] */
-    size_t *offset;    /* [n + 1] first atom */
+    int n;                             /* samples */
+    size_t n_atoms;                    /* of all samples */
+    int *index;                        /* [n] molecule */
+    int64_t *frame;                    /* [n] */
+    size_t *offset;                    /* [n + 1] first atom */
     const tbg_conditioning **molecule; /* [n] */
     double *t, *weight, *loss;         /* [n] */
     double *x0, *x1;                   /* [n_atoms][3] scaled */
@@ -80,8 +81,8 @@ int tbg_training_batch_create(int n, int max_atoms, tbg_training_batch *batch);
 void tbg_training_batch_free(tbg_training_batch *batch);
 /* Fill batch number `address` (the iteration, or TBG_VALIDATION_ADDRESS + i). Depends on nothing else. */
 #define TBG_VALIDATION_ADDRESS (1ULL << 55)
-int tbg_training_batch_fill(const tbg_batch_recipe *recipe, const tbg_data *data, uint64_t address, int threads,
-                            tbg_training_batch *batch);
+int tbg_training_batch_fill(const tbg_batch_recipe *recipe, const tbg_data *data, uint64_t address,
+                            int threads, tbg_training_batch *batch);
 /* Element i of a pseudo-random permutation of 0 .. n - 1; stream names the permutation. */
 uint64_t tbg_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t i);
 
@@ -111,10 +112,10 @@ int tbg_optimizer_create(size_t n, const float *weights, int ema, tbg_optimizer 
 void tbg_optimizer_free(tbg_optimizer *o);
 /* Euclidean norm; not finite if any entry isn't. */
 double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads);
-void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *step, float *weights, const float *gradient,
-                          int threads);
-/* EMA decay of update number `steps` (1, 2, ...): min(decay, steps / (steps + 9)), so that the average forgets the
- * initial weights at once. */
+void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *step, float *weights,
+                          const float *gradient, int threads);
+/* EMA decay of update number `steps` (1, 2, ...): min(decay, steps / (steps + 9)), so that the average
+ * forgets the initial weights at once. */
 double tbg_ema_decay(double decay, int64_t steps);
 double tbg_learning_rate(const tbg_training_config *config, int64_t iteration, int64_t iterations,
                          double iterations_per_epoch);
@@ -124,7 +125,8 @@ typedef struct {
     float lr, beta1, beta2, epsilon, decay, l2, ema, c1, c2, gradient_scale;
 } tbg_adam_constants; /* decay: decoupled, times lr already; c1, c2: 1 / bias corrections; ema: 1 - decay */
 typedef struct {
-    void (*update)(size_t n, const tbg_adam_constants *c, float *w, float *m, float *v, float *ema, const float *g);
+    void (*update)(size_t n, const tbg_adam_constants *c, float *w, float *m, float *v, float *ema,
+                   const float *g);
     double (*sum_squares)(size_t n, const float *g);
 } tbg_optimizer_kernels;
 
@@ -132,7 +134,7 @@ typedef struct {
 typedef struct {
     int64_t iteration, molecules, skipped, consecutive_skipped;
     int64_t loss_n, best_iteration;
-    double loss_sum, gradient_sum, window_seconds; /* since the last log line */
+    double loss_sum, gradient_sum, window_seconds;         /* since the last log line */
     double seconds, best_loss, validation_loss, last_loss; /* NaN: none */
 } tbg_training_state;
 

@@ -1,5 +1,6 @@
-/* optimizer.c: state of Adam and AdamW, the exponential moving average of the weights, gradient norm and learning-rate
- * schedule. Owns no random numbers and no time. Moments are single precision, corrections computed in double. */
+/* optimizer.c: state of Adam and AdamW, the exponential moving average of the weights, gradient norm and
+ * learning-rate schedule. Owns no random numbers and no time. Moments are single precision, corrections
+ * computed in double. */
 #include "base/memory.h"
 #include "base/simd.h"
 #include "tbg/status.h"
@@ -55,8 +56,8 @@ double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads) 
     return sqrt(sum);
 }
 
-void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *weights, const float *gradient,
-                          int threads) {
+void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *weights,
+                          const float *gradient, int threads) {
     const tbg_optimizer_kernels *table = kernels();
     o->steps++;
     double k = (double)o->steps;

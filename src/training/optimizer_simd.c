@@ -1,14 +1,14 @@
 /* optimizer_simd.c: Adam, AdamW and the moving average in one pass over the parameters; sums of squares.
  *
- * Plain loops that the compiler vectorises for each instruction set. Every element is independent, and the sum uses a
- * fixed number of partial sums, so results depend on nothing but the instruction set. */
+ * Plain loops that the compiler vectorises for each instruction set. Every element is independent, and the
+ * sum uses a fixed number of partial sums, so results depend on nothing but the instruction set. */
 #include "base/simd.h"
 #include "training/internal.h"
 
 #include <math.h>
 
-static void update(size_t n, const tbg_adam_constants *c, float *restrict w, float *restrict m, float *restrict v,
-                   float *restrict ema, const float *restrict g) {
+static void update(size_t n, const tbg_adam_constants *c, float *restrict w, float *restrict m,
+                   float *restrict v, float *restrict ema, const float *restrict g) {
     const tbg_adam_constants k = *c;
     if (ema) {
         for (size_t i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
-/* train.c: a training run from configuration to finished model: creation, the loop, files, resuming. Owns the order in
- * which things happen; numbers come from batch.c, the network floor and optimizer.c. */
+/* train.c: a training run from configuration to finished model: creation, the loop, files, resuming. Owns the
+ * order in which things happen; numbers come from batch.c, the network floor and optimizer.c. */
 #include "base/memory.h"
 #include "base/progress.h"
 #include "tbg/schedule.h"
@@ -113,12 +113,12 @@ static int describe(tbg_trainer *t) {
     json_t *config = tbg_training_config_json(t->config);
     if (config)
         json_object_set_new(config, "iterations", json_integer((json_int_t)t->iterations));
-    t->description = json_pack(
-        "{s:o, s:o, s:s, s:f, s:o, s:o, s:I, s:s, s:i, s:s, s:s}", "config", config, "network",
-        tbg_spec_json(&t->model->spec), "forcefield", t->forcefield, "temperature", t->temperature, "data",
-        tbg_data_json(&t->data), "validation", tbg_data_json(&t->validation), "parameters",
-        (json_int_t)t->model->n_parameters, "backend", tbg_session_backend(t->session), "threads", t->threads, "version",
-        TBG_VERSION, "configuration_file", t->config->name);
+    t->description =
+        json_pack("{s:o, s:o, s:s, s:f, s:o, s:o, s:I, s:s, s:i, s:s, s:s}", "config", config, "network",
+                  tbg_spec_json(&t->model->spec), "forcefield", t->forcefield, "temperature", t->temperature,
+                  "data", tbg_data_json(&t->data), "validation", tbg_data_json(&t->validation), "parameters",
+                  (json_int_t)t->model->n_parameters, "backend", tbg_session_backend(t->session), "threads",
+                  t->threads, "version", TBG_VERSION, "configuration_file", t->config->name);
     return t->description ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");
 }
 
@@ -147,11 +147,12 @@ static int set_up(tbg_trainer *t) {
         return TBG_FAILED;
     int there = access(t->checkpoint, F_OK) == 0;
     if (!o->resume && (there || access(t->last, F_OK) == 0))
-        return tbg_fail(TBG_INPUT, "%s holds a training run already: --resume goes on with it, or choose another folder",
+        return tbg_fail(TBG_INPUT,
+                        "%s holds a training run already: --resume goes on with it, or choose another folder",
                         o->directory);
     TBG_TRY(tbg_data_load(c, &t->data, &t->validation, t->forcefield, &t->temperature));
     t->iterations_per_epoch = (double)t->data.n_frames / (double)c->batch;
-    t->iterations = o->iterations ? o->iterations
+    t->iterations = o->iterations   ? o->iterations
                     : c->epochs > 0 ? (int64_t)ceil(c->epochs * t->iterations_per_epoch)
                                     : c->iterations;
     TBG_TRY(build_model(t));
@@ -161,7 +162,8 @@ static int set_up(tbg_trainer *t) {
     TBG_TRY(tbg_optimizer_create(t->model->n_parameters, t->model->values, c->ema > 0, &t->optimizer));
     TBG_TRY(tbg_training_batch_create((int)c->batch, t->data.max_atoms, &t->batch));
     if (t->validation.n)
-        TBG_TRY(tbg_training_batch_create((int)c->validation_batch, t->validation.max_atoms, &t->validation_batch));
+        TBG_TRY(tbg_training_batch_create((int)c->validation_batch, t->validation.max_atoms,
+                                          &t->validation_batch));
     t->gradient = TBG_NEW(float, t->model->n_parameters);
     t->kept = TBG_NEW(float, t->model->n_parameters);
     if (!t->gradient || !t->kept)
@@ -183,7 +185,8 @@ static int set_up(tbg_trainer *t) {
     return tbg_make_directory(o->directory);
 }
 
-int tbg_trainer_create(const tbg_training_config *config, const tbg_training_options *options, tbg_trainer **out) {
+int tbg_trainer_create(const tbg_training_config *config, const tbg_training_options *options,
+                       tbg_trainer **out) {
     *out = NULL;
     tbg_trainer *t = TBG_NEW(tbg_trainer, 1);
     if (!t)
@@ -211,11 +214,12 @@ int tbg_trainer_describe(const tbg_trainer *t, char **text) {
 
 static json_t *losses(const tbg_trainer *t) {
     const tbg_training_state *s = &t->state;
-    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:f}", "iteration", (json_int_t)s->iteration, "steps",
-                     (json_int_t)t->optimizer.steps, "molecules_seen", (json_int_t)s->molecules, "skipped_steps",
-                     (json_int_t)s->skipped, "loss", tbg_json_real(s->last_loss), "validation_loss",
-                     tbg_json_real(s->validation_loss), "best_validation_loss", tbg_json_real(s->best_loss),
-                     "best_iteration", (json_int_t)s->best_iteration, "seconds", s->seconds);
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:f}", "iteration", (json_int_t)s->iteration,
+                     "steps", (json_int_t)t->optimizer.steps, "molecules_seen", (json_int_t)s->molecules,
+                     "skipped_steps", (json_int_t)s->skipped, "loss", tbg_json_real(s->last_loss),
+                     "validation_loss", tbg_json_real(s->validation_loss), "best_validation_loss",
+                     tbg_json_real(s->best_loss), "best_iteration", (json_int_t)s->best_iteration, "seconds",
+                     s->seconds);
 }
 
 /* The weights to ship (EMA if there is one) with the story of how they came about. */
@@ -240,7 +244,8 @@ static int write_model(tbg_trainer *t, const char *path) {
 }
 
 static int save(tbg_trainer *t) {
-    TBG_TRY(tbg_checkpoint_write(t->checkpoint, t->model, &t->optimizer, &t->state, t->description, t->config->text));
+    TBG_TRY(tbg_checkpoint_write(t->checkpoint, t->model, &t->optimizer, &t->state, t->description,
+                                 t->config->text));
     return write_model(t, t->last);
 }
 
@@ -253,7 +258,8 @@ static int mean_loss(tbg_trainer *t, double *mean, double *bins) {
     double sum = 0, in_bin[BINS] = {0};
     int count[BINS] = {0};
     for (int i = 0; i < b->n; i++) {
-        double u = t->recipe.time_sampling == TBG_TIME_GRADED ? tbg_u_of_time(t->recipe.graded_d, b->t[i]) : b->t[i];
+        double u =
+            t->recipe.time_sampling == TBG_TIME_GRADED ? tbg_u_of_time(t->recipe.graded_d, b->t[i]) : b->t[i];
         int k = (int)(u * BINS);
         k = k < 0 ? 0 : k >= BINS ? BINS - 1 : k;
         in_bin[k] += b->loss[i];
@@ -266,12 +272,14 @@ static int mean_loss(tbg_trainer *t, double *mean, double *bins) {
     return TBG_OK;
 }
 
-/* Always the same frames, noise and times: addresses of their own, without path noise differing between calls. */
+/* Always the same frames, noise and times: addresses of their own, without path noise differing between
+ * calls. */
 static int validate(tbg_trainer *t) {
     size_t bytes = t->model->n_parameters * sizeof(float);
     tbg_batch_recipe recipe = t->recipe;
     recipe.time_stratified = 1;
-    TBG_TRY(tbg_training_batch_fill(&recipe, &t->validation, TBG_VALIDATION_ADDRESS, t->threads, &t->validation_batch));
+    TBG_TRY(tbg_training_batch_fill(&recipe, &t->validation, TBG_VALIDATION_ADDRESS, t->threads,
+                                    &t->validation_batch));
     TBG_TRY(mean_loss(t, &t->raw_loss, t->bins));
     t->state.validation_loss = t->raw_loss;
     if (t->optimizer.ema) {
@@ -294,11 +302,11 @@ static int write_log(tbg_trainer *t, int validated, double rate, double window) 
     tbg_training_state *s = &t->state;
     double n = (double)s->loss_n;
     s->last_loss = s->loss_n ? s->loss_sum / n : NAN;
-    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:f, s:o, s:f, s:I}", "iteration", (json_int_t)s->iteration, "molecules",
-                             (json_int_t)s->molecules, "loss", tbg_json_real(s->last_loss), "gradient_norm",
-                             tbg_json_real(s->gradient_sum / n), "learning_rate", rate, "molecules_per_s",
-                             tbg_json_real(n * t->batch.n / window), "seconds", s->seconds, "skipped",
-                             (json_int_t)s->skipped);
+    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:f, s:o, s:f, s:I}", "iteration",
+                             (json_int_t)s->iteration, "molecules", (json_int_t)s->molecules, "loss",
+                             tbg_json_real(s->last_loss), "gradient_norm", tbg_json_real(s->gradient_sum / n),
+                             "learning_rate", rate, "molecules_per_s", tbg_json_real(n * t->batch.n / window),
+                             "seconds", s->seconds, "skipped", (json_int_t)s->skipped);
     if (line && validated) {
         json_t *bins = json_array(), *edges = json_array();
         for (int k = 0; k < BINS; k++)
@@ -325,7 +333,8 @@ static int step(tbg_trainer *t, double *rate) {
     tbg_training_batch *b = &t->batch;
     TBG_TRY(tbg_training_batch_fill(&t->recipe, &t->data, (uint64_t)s->iteration, t->threads, b));
     double before = tbg_seconds();
-    TBG_TRY(tbg_network_loss(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss, t->gradient));
+    TBG_TRY(tbg_network_loss(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss,
+                             t->gradient));
     t->network_seconds += tbg_seconds() - before;
     double loss = 0;
     for (int i = 0; i < b->n; i++)
@@ -340,11 +349,13 @@ static int step(tbg_trainer *t, double *rate) {
         s->skipped++;
         s->consecutive_skipped++;
         if (s->consecutive_skipped >= MAX_CONSECUTIVE_SKIPS || s->skipped >= MAX_SKIPS)
-            return tbg_fail(TBG_FAILED,
-                            "training diverged: %lld of %lld steps without a finite loss or gradient (%lld in a row, last "
-                            "at iteration %lld); lower the learning rate, clip gradients, or look at the data",
-                            (long long)s->skipped, (long long)s->iteration, (long long)s->consecutive_skipped,
-                            (long long)s->iteration);
+            return tbg_fail(
+                TBG_FAILED,
+                "training diverged: %lld of %lld steps without a finite loss or gradient (%lld in a row, "
+                "last "
+                "at iteration %lld); lower the learning rate, clip gradients, or look at the data",
+                (long long)s->skipped, (long long)s->iteration, (long long)s->consecutive_skipped,
+                (long long)s->iteration);
         return TBG_OK;
     }
     s->consecutive_skipped = 0;
@@ -382,7 +393,8 @@ static int loop(tbg_trainer *t, tbg_training_end *end) {
         t->run_seconds = now - start - paused;
         s->window_seconds = now - window_start;
         int last = s->iteration == t->iterations;
-        int validated = t->validation.n && c->validate_every && (last || s->iteration % c->validate_every == 0);
+        int validated =
+            t->validation.n && c->validate_every && (last || s->iteration % c->validate_every == 0);
         if (validated) {
             TBG_TRY(validate(t));
             double pause = tbg_seconds() - now;

@@ -1,4 +1,5 @@
-/* test_align.c: best rotation and assignment against exhaustive search and known answers; couplings of a batch. */
+/* test_align.c: best rotation and assignment against exhaustive search and known answers; couplings of a
+ * batch. */
 #include "tbg_test.h"
 #include "training/internal.h"
 #include <math.h>
@@ -110,7 +111,8 @@ static void assignment_is_best(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_rotation), cmocka_unit_test(does_not_mirror),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_rotation),
+                                       cmocka_unit_test(does_not_mirror),
                                        cmocka_unit_test(assignment_is_best)};
     return cmocka_run_group_tests_name("align", tests, NULL, NULL);
 }

@@ -54,7 +54,8 @@ static void permutation_is_one(void **state) {
     assert_true(differ > 80);
 }
 
-/* Batches of 6 over 3 molecules: each twice per batch; over an epoch each frame once; a different order next epoch. */
+/* Batches of 6 over 3 molecules: each twice per batch; over an epoch each frame once; a different order next
+ * epoch. */
 static void every_molecule_and_every_frame(void **state) {
     (void)state;
     tbg_data data;
@@ -261,10 +262,13 @@ static void unit_scale(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(permutation_is_one), cmocka_unit_test(every_molecule_and_every_frame),
-        cmocka_unit_test(interpolation),      cmocka_unit_test(times),
-        cmocka_unit_test(weighted_frames),    cmocka_unit_test(random_molecules_by_weight),
-        cmocka_unit_test(bias),               cmocka_unit_test(unit_scale)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(permutation_is_one),
+                                       cmocka_unit_test(every_molecule_and_every_frame),
+                                       cmocka_unit_test(interpolation),
+                                       cmocka_unit_test(times),
+                                       cmocka_unit_test(weighted_frames),
+                                       cmocka_unit_test(random_molecules_by_weight),
+                                       cmocka_unit_test(bias),
+                                       cmocka_unit_test(unit_scale)};
     return cmocka_run_group_tests_name("batch", tests, NULL, NULL);
 }

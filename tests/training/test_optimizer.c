@@ -1,4 +1,5 @@
-/* test_optimizer.c: Adam and AdamW against a plain double implementation, EMA, norm, schedule; thread independence. */
+/* test_optimizer.c: Adam and AdamW against a plain double implementation, EMA, norm, schedule; thread
+ * independence. */
 #include "tbg_test.h"
 #include "training/internal.h"
 #include <math.h>
@@ -21,13 +22,20 @@ static float *normal(uint64_t stream, double size) {
 static void against_textbook(int decoupled, double decay, double scale) {
     tbg_optimizer o;
     float *w = normal(1, 1), *start = normal(1, 1);
-    double *wd = calloc(N, sizeof *wd), *m = calloc(N, sizeof *m), *v = calloc(N, sizeof *v), *e = calloc(N, sizeof *e);
+    double *wd = calloc(N, sizeof *wd), *m = calloc(N, sizeof *m), *v = calloc(N, sizeof *v),
+           *e = calloc(N, sizeof *e);
     double *got = malloc(N * sizeof *got);
     for (int i = 0; i < N; i++)
         wd[i] = e[i] = start[i];
     assert_ok(tbg_optimizer_create(N, w, 1, &o));
-    tbg_optimizer_step s = {.learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-6, .weight_decay = decay,
-                            .ema = 0.5, .decoupled = decoupled, .gradient_scale = scale};
+    tbg_optimizer_step s = {.learning_rate = 1e-2,
+                            .beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .epsilon = 1e-6,
+                            .weight_decay = decay,
+                            .ema = 0.5,
+                            .decoupled = decoupled,
+                            .gradient_scale = scale};
     for (int k = 1; k <= 7; k++) {
         float *g = normal((uint64_t)(10 + k), 0.1 * k);
         tbg_optimizer_update(&o, &s, w, g, 2);
@@ -74,8 +82,8 @@ static void threads_do_not_matter(void **state) {
         tbg_optimizer o;
         w[k] = normal(1, 1);
         assert_ok(tbg_optimizer_create(N, w[k], 0, &o));
-        tbg_optimizer_step s = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
-                                .gradient_scale = 1};
+        tbg_optimizer_step s = {
+            .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .gradient_scale = 1};
         norm[k] = tbg_optimizer_norm(&o, g, 1 + 2 * k);
         tbg_optimizer_update(&o, &s, w[k], g, 1 + 2 * k);
         tbg_optimizer_free(&o);
@@ -97,13 +105,14 @@ static void threads_do_not_matter(void **state) {
 
 static void schedules(void **state) {
     (void)state;
-    tbg_rate_step steps[] = {{.at = 4, .epochs = 1, .learning_rate = 5e-5}, {.at = 8, .epochs = 1, .learning_rate = 5e-6}};
+    tbg_rate_step steps[] = {{.at = 4, .epochs = 1, .learning_rate = 5e-5},
+                             {.at = 8, .epochs = 1, .learning_rate = 5e-6}};
     tbg_training_config c = {.learning_rate = 5e-4, .rate = TBG_RATE_STEPS, .n_steps = 2, .steps = steps};
     assert_true(tbg_learning_rate(&c, 399, 1200, 100) == 5e-4);
     assert_true(tbg_learning_rate(&c, 400, 1200, 100) == 5e-5);
     assert_true(tbg_learning_rate(&c, 1199, 1200, 100) == 5e-6);
-    tbg_training_config cosine = {.learning_rate = 1e-3, .final_learning_rate = 1e-5, .warmup = 0.05,
-                                  .rate = TBG_RATE_COSINE};
+    tbg_training_config cosine = {
+        .learning_rate = 1e-3, .final_learning_rate = 1e-5, .warmup = 0.05, .rate = TBG_RATE_COSINE};
     double first = tbg_learning_rate(&cosine, 0, 1000, 1), middle = tbg_learning_rate(&cosine, 525, 1000, 1);
     assert_true(first > 0 && first < 2.1e-5);
     assert_true(compare_error(tbg_learning_rate(&cosine, 50, 1000, 1), 1e-3, 0) < 1e-12);

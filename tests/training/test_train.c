@@ -1,4 +1,5 @@
-/* test_train.c: whole runs on a made-up data set with the reference backend: resuming, threads, files, refusals. */
+/* test_train.c: whole runs on a made-up data set with the reference backend: resuming, threads, files,
+ * refusals. */
 #include "tbg_test.h"
 #include "base/progress.h"
 #include "training/internal.h"
@@ -31,8 +32,11 @@ static void write_data(const char *file, const char *sequence, int with_topology
     tbg_random_normal(1, TBG_STREAM(TBG_STREAM_TEST, 1), 0, FRAMES * n, x);
     for (size_t i = 0; i < FRAMES * n; i++)
         x[i] = 0.01 * x[i] + (&m->positions[0][0])[i % n];
-    tbg_trajectory_header header = {.n_atoms = m->n_atoms, .title = "test", .topology_pdb = pdb,
-                                    .forcefield = "amber99sbildn-obc", .temperature = 300};
+    tbg_trajectory_header header = {.n_atoms = m->n_atoms,
+                                    .title = "test",
+                                    .topology_pdb = pdb,
+                                    .forcefield = "amber99sbildn-obc",
+                                    .temperature = 300};
     assert_ok(tbg_trajectory_create(file, &header, 0, NULL, &w));
     assert_ok(tbg_trajectory_append(w, FRAMES, x, NULL, NULL));
     assert_ok(tbg_trajectory_close(w));
@@ -58,28 +62,29 @@ static int tear_down(void **state) {
     return system(command);
 }
 
-static const char *const base_text = "network: {preset: tbg, hidden: 8, layers: 2, scale: unit-variance, graded_d: 0.02, time_u: true}\n"
-                                     "data:\n"
-                                     "  sets:\n"
-                                     "    - {molecule: ACE-ALA-NME, trajectory: FOLDER/AD.nc, burn_in: 5}\n"
-                                     "    - {molecule: GG, trajectory: FOLDER/GG*.nc}\n"
-                                     "  validation: {fraction: 0.2, gap: 3}\n"
-                                     "training:\n"
-                                     "  batch: 4\n"
-                                     "  iterations: 20\n"
-                                     "  optimizer: adamw\n"
-                                     "  learning_rate: 5e-3\n"
-                                     "  schedule: cosine\n"
-                                     "  warmup: 0.1\n"
-                                     "  ema: 0.9\n"
-                                     "  clip: 1\n"
-                                     "  path_noise: 0.01\n"
-                                     "  time_sampling: u\n"
-                                     "  seed: 3\n"
-                                     "  log_every: 4\n"
-                                     "  validate_every: 5\n"
-                                     "  validation_batch: 6\n"
-                                     "  backend: reference\n";
+static const char *const base_text =
+    "network: {preset: tbg, hidden: 8, layers: 2, scale: unit-variance, graded_d: 0.02, time_u: true}\n"
+    "data:\n"
+    "  sets:\n"
+    "    - {molecule: ACE-ALA-NME, trajectory: FOLDER/AD.nc, burn_in: 5}\n"
+    "    - {molecule: GG, trajectory: FOLDER/GG*.nc}\n"
+    "  validation: {fraction: 0.2, gap: 3}\n"
+    "training:\n"
+    "  batch: 4\n"
+    "  iterations: 20\n"
+    "  optimizer: adamw\n"
+    "  learning_rate: 5e-3\n"
+    "  schedule: cosine\n"
+    "  warmup: 0.1\n"
+    "  ema: 0.9\n"
+    "  clip: 1\n"
+    "  path_noise: 0.01\n"
+    "  time_sampling: u\n"
+    "  seed: 3\n"
+    "  log_every: 4\n"
+    "  validate_every: 5\n"
+    "  validation_batch: 6\n"
+    "  backend: reference\n";
 
 static tbg_training_config *configure(const char *text) {
     char *filled = calloc(strlen(text) + 2000, 1);
@@ -95,11 +100,12 @@ static tbg_training_config *configure(const char *text) {
     return c;
 }
 
-static tbg_training_result run(const tbg_training_config *c, const char *directory, int resume, int64_t iterations,
-                               int threads, float **weights) {
+static tbg_training_result run(const tbg_training_config *c, const char *directory, int resume,
+                               int64_t iterations, int threads, float **weights) {
     tbg_trainer *t = NULL;
     tbg_training_result r;
-    tbg_training_options o = {.directory = directory, .resume = resume, .iterations = iterations, .threads = threads};
+    tbg_training_options o = {
+        .directory = directory, .resume = resume, .iterations = iterations, .threads = threads};
     assert_ok(tbg_trainer_create(c, &o, &t));
     assert_ok(tbg_trainer_run(t, &r));
     if (weights) {
@@ -126,7 +132,8 @@ static void same_tensors(const char *a, const char *b) {
     tbg_tensors_free(y);
 }
 
-/* A run cut by its clock: the iterations option would change the cosine, so stop it by time and go on until done. */
+/* A run cut by its clock: the iterations option would change the cosine, so stop it by time and go on until
+ * done. */
 static void resumed_equals_uninterrupted(void **state) {
     (void)state;
     tbg_training_config *c = configure(base_text);
@@ -193,7 +200,8 @@ static void model_file(void **state) {
     assert_true(m->spec.scale > 1 && m->spec.graded_d == 0.02);
     json_t *story = json_loads(m->training_json, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(story, "molecules_seen")), 80);
-    const json_t *data = json_object_get(story, "data"), *files = json_object_get(json_array_get(data, 0), "files");
+    const json_t *data = json_object_get(story, "data"),
+                 *files = json_object_get(json_array_get(data, 0), "files");
     assert_int_equal(json_integer_value(json_object_get(json_array_get(files, 0), "held_out")), 11);
     assert_int_equal(json_integer_value(json_object_get(json_array_get(files, 0), "frames")), 55 - 11 - 3);
     assert_int_equal(strlen(json_string_value(json_object_get(json_array_get(files, 0), "fnv1a64"))), 16);
@@ -274,7 +282,8 @@ static void refusals(void **state) {
         assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
     }
     free(bytes);
-    assert_ok(tbg_file_read(in("taken/last.safetensors"), 1 << 24, &bytes, &size)); /* a model is no checkpoint */
+    assert_ok(
+        tbg_file_read(in("taken/last.safetensors"), 1 << 24, &bytes, &size)); /* a model is no checkpoint */
     assert_ok(tbg_file_write(in("taken/checkpoint.safetensors"), bytes, size));
     assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "not a training checkpoint"));
@@ -318,11 +327,11 @@ static void divergence_is_noticed(void **state) {
 /* A few hundred steps on nearly rigid data lower the loss well below the untrained field's. */
 static void learns(void **state) {
     (void)state;
-    tbg_training_config *c =
-        configure("network: {preset: tbg, hidden: 8, layers: 2, scale: unit-variance}\n"
-                  "data: {sets: [{molecule: GG, trajectory: FOLDER/GG.nc}], validation: {fraction: 0.2}}\n"
-                  "training: {batch: 8, iterations: 120, learning_rate: 5e-3, ema: 0.9, clip: 1, validate_every: 60,\n"
-                  "  validation_batch: 64, align: true, transport: true, time_stratified: true, backend: reference}\n");
+    tbg_training_config *c = configure(
+        "network: {preset: tbg, hidden: 8, layers: 2, scale: unit-variance}\n"
+        "data: {sets: [{molecule: GG, trajectory: FOLDER/GG.nc}], validation: {fraction: 0.2}}\n"
+        "training: {batch: 8, iterations: 120, learning_rate: 5e-3, ema: 0.9, clip: 1, validate_every: 60,\n"
+        "  validation_batch: 64, align: true, transport: true, time_stratified: true, backend: reference}\n");
     tbg_training_result r = run(c, in("learns"), 0, 0, 2, NULL);
     char *text;
     size_t size;
@@ -334,8 +343,11 @@ static void learns(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resumed_equals_uninterrupted), cmocka_unit_test(model_file), cmocka_unit_test(fine_tuning),
-        cmocka_unit_test(refusals), cmocka_unit_test(divergence_is_noticed), cmocka_unit_test(learns)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_equals_uninterrupted),
+                                       cmocka_unit_test(model_file),
+                                       cmocka_unit_test(fine_tuning),
+                                       cmocka_unit_test(refusals),
+                                       cmocka_unit_test(divergence_is_noticed),
+                                       cmocka_unit_test(learns)};
     return cmocka_run_group_tests_name("train", tests, set_up, tear_down);
 }
