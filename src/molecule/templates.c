@@ -39,8 +39,8 @@ static const tbg_template_atom FIRST[] = {
 };
 /* PRO's nitrogen has two hydrogens, staggered against the ring's CD. */
 static const tbg_template_atom FIRST_PRO[] = {
-    {"H2", "N", "CA", "C", 0.1010, 109.5, -10, 0},
-    {"H3", "N", "CA", "C", 0.1010, 109.5, -130, 0},
+    {"H2", "N", "CA", "C", 0.1010, 110.5, 8, 0},
+    {"H3", "N", "CA", "C", 0.1010, 110.5, -111, 0},
 };
 static const tbg_template_atom LAST[] = {
     {"O", "C", "CA", "N", 0.1253, 118.4, 180, TBG_PSI},
