@@ -106,6 +106,7 @@ typedef struct tbg_session tbg_session;
 int tbg_session_create(const tbg_model *model, const char *backend, int max_atoms, int threads, tbg_session **out);
 void tbg_session_free(tbg_session *session);
 int tbg_session_refresh(tbg_session *session);
+const tbg_model *tbg_session_model(const tbg_session *session);
 const char *tbg_session_backend(const tbg_session *session); /* for example "cpu/avx512" */
 
 /* All below: a ragged batch of n configurations; molecule: [n] (entries may repeat); t: [n]; x, v, ...:

@@ -71,6 +71,10 @@ const char *tbg_session_backend(const tbg_session *s) {
     return s->kernels->describe ? s->kernels->describe(s->state) : s->kernels->name;
 }
 
+const tbg_model *tbg_session_model(const tbg_session *s) {
+    return s->model;
+}
+
 static int check(const tbg_session *s, int n, const tbg_conditioning *const *molecule) {
     if (n < 0)
         return tbg_fail(TBG_INPUT, "a batch of %d molecules", n);

@@ -1,0 +1,430 @@
+/* test_flow.c: prior, solvers, quadrature and density against fields whose map is known, and against the
+ * published code's flow (shared/vectors). */
+#include "../network/vectors.h"
+#include "tbg/schedule.h"
+#include "flow/field.h"
+#include <math.h>
+
+/* Best field of independent Gaussian modes of widths s: x(1) = s x(0), log-det = sum ln s. */
+typedef struct {
+    const double *width; /* per component of a sample */
+    int n3, calls, rows;
+    double swirl; /* adds a rotation in the plane of components 0 and 1: no divergence, same log-det */
+} gaussian;
+
+static int gaussian_field(void *self, int n, const int *which, const double *t, const double *x, double *v,
+                          double *divergence) {
+    gaussian *g = self;
+    (void)which;
+    g->calls++;
+    g->rows += n;
+    for (int b = 0; b < n; b++, x += g->n3, v += g->n3) {
+        double s1 = 1 - t[b], div = 0;
+        for (int k = 0; k < g->n3; k++) {
+            double s = g->width[k], rate = (t[b] * s * s - s1) / (s1 * s1 + t[b] * t[b] * s * s);
+            v[k] = rate * x[k];
+            div += rate;
+        }
+        v[0] -= g->swirl * x[1];
+        v[1] += g->swirl * x[0];
+        if (divergence)
+            divergence[b] = div;
+    }
+    return TBG_OK;
+}
+
+/* 21 atoms with widths like bonds, angles and torsions; equal widths in 0 and 1, so that a rotation there
+ * commutes. */
+enum { ATOMS = 21, N3 = 3 * ATOMS };
+static void widths(double *s) {
+    for (int k = 0; k < N3; k++)
+        s[k] = k % 3 == 0 ? 0.012 + 0.008 * k / N3 : k % 3 == 1 ? 0.03 + 0.03 * k / N3 : 0.1 + 1.2 * k / N3;
+    s[1] = s[0];
+}
+
+static double exact_log_det(const double *s) {
+    double sum = 0;
+    for (int k = 0; k < N3; k++)
+        sum += log(s[k]);
+    return sum;
+}
+
+static tbg_flow_options usual(void) {
+    tbg_flow_options o;
+    tbg_flow_defaults(&o);
+    o.graded_d = 0.01;
+    return o;
+}
+
+static void prior(void **state) {
+    (void)state;
+    enum { N = 7, SAMPLES = 4000 };
+    double z[3 * N], again[3 * N], squares = 0;
+    for (uint64_t i = 0; i < SAMPLES; i++) {
+        tbg_prior_sample(3, i, N, z);
+        double sum[3] = {0};
+        for (int k = 0; k < 3 * N; k++) {
+            sum[k % 3] += z[k];
+            squares += z[k] * z[k];
+        }
+        assert_true(fabs(sum[0]) + fabs(sum[1]) + fabs(sum[2]) < 1e-13);
+    }
+    /* chi^2 with 3 (N - 1) degrees of freedom a sample: mean and 5 sigma. */
+    double freedom = 3.0 * (N - 1) * SAMPLES;
+    assert_true(fabs(squares - freedom) < 5 * sqrt(2 * freedom));
+    tbg_prior_sample(3, 17, N, z);
+    tbg_prior_sample(3, 17, N, again);
+    assert_memory_equal(z, again, sizeof z);
+    tbg_prior_sample(4, 17, N, again);
+    assert_true(memcmp(z, again, sizeof z) != 0);
+    for (int k = 0; k < 3 * N; k++)
+        z[k] = 0;
+    assert_true(fabs(tbg_prior_log_density(N, z) + 1.5 * 6 * log(2 * M_PI)) < 1e-12);
+    z[0] = 2;
+    assert_true(fabs(tbg_prior_log_density(N, z) + 1.5 * 6 * log(2 * M_PI) + 2) < 1e-12);
+}
+
+static void quadrature_degree(void **state) {
+    (void)state;
+    for (int degree = 0; degree <= 24; degree++) {
+        double f[TBG_KRONROD], integral, error, gauss = 0;
+        for (int i = 0; i < TBG_KRONROD; i++) {
+            f[i] = pow(tbg_kronrod_node[i], degree);
+            if (i & 1)
+                gauss += tbg_gauss_weight[i / 2] * f[i];
+        }
+        tbg_kronrod_sum(f, 2, &integral, &error);
+        double exact = degree % 2 ? 0 : 2.0 / (degree + 1);
+        assert_true((fabs(integral - exact) < 1e-14) == (degree < 24 || degree % 2));
+        assert_true((fabs(gauss - exact) < 1e-14) == (degree < 14 || degree % 2));
+        assert_true(fabs(integral - exact) <= error + 1e-14);
+    }
+}
+
+/* The estimate must cover the true error, for targets that are easy, stiff, and too rough for the rule. */
+static void quadrature_estimates_are_honest(void **state) {
+    (void)state;
+    int covered = 0, all = 0;
+    for (int trial = 0; trial < 300; trial++) {
+        double r[8], f[TBG_KRONROD], exact = 0, integral, error;
+        tbg_random_uniform(5, TBG_STREAM(TBG_STREAM_TEST, trial), 0, 8, r);
+        double d = trial % 3 ? 0.01 : 0.05, wave = 1 + 24 * r[6], height = 4 * r[7] * (trial % 2);
+        for (int i = 0; i < TBG_KRONROD; i++)
+            f[i] = 0;
+        for (int q = 0; q < 6; q++) {
+            double s = exp(log(0.012) * r[q]);
+            exact += log(s);
+            for (int i = 0; i < TBG_KRONROD; i++) {
+                double u = 0.5 * (1 + tbg_kronrod_node[i]), left = tbg_one_minus_time(d, u), t = 1 - left;
+                f[i] += (t * s * s - left) / (left * left + t * t * s * s) * tbg_time_rate(d, u);
+            }
+        }
+        exact += height * (1 - cos(wave)) / wave;
+        for (int i = 0; i < TBG_KRONROD; i++)
+            f[i] += height * sin(wave * 0.5 * (1 + tbg_kronrod_node[i]));
+        tbg_kronrod_sum(f, 1, &integral, &error);
+        all++;
+        covered += fabs(integral - exact) <= error + 1e-12;
+    }
+    assert_true(covered >= 0.99 * all);
+}
+
+static void known_map_and_log_det(void **state) {
+    (void)state;
+    double s[N3], z[4 * N3], x[4 * N3], back[4 * N3];
+    int atoms[4] = {ATOMS, ATOMS, ATOMS, ATOMS};
+    widths(s);
+    random_normal(1, 4 * N3, z);
+    static const struct {
+        tbg_solver solver;
+        int steps;
+        double tolerance, x_error, log_det_error;
+        int most_divergences;
+    } cases[] = {
+        {TBG_SOLVER_ADAPTIVE, 24, 1e-5, 1e-4, 0.002, 15},
+        {TBG_SOLVER_FIXED, 48, 1e-4, 1e-5, 0.002, 15},
+        {TBG_SOLVER_PUBLISHED, 0, 1e-4, 0.02, 0.2, 200},
+        {TBG_SOLVER_RK4, 2000, 1e-4, 1e-5, 1e-3, 8000},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        gaussian g = {.width = s, .n3 = N3, .swirl = 0};
+        tbg_field field = {gaussian_field, &g};
+        tbg_flow_options o = usual();
+        o.solver = cases[c].solver;
+        o.steps = cases[c].steps ? cases[c].steps : 1;
+        o.solver_tolerance = cases[c].tolerance;
+        tbg_flow_result result[4], result_back[4];
+        assert_ok(tbg_flow_push(&field, &o, 0, 4, atoms, z, x, result));
+        assert_ok(tbg_flow_push(&field, &o, 1, 4, atoms, x, back, result_back));
+        for (int b = 0; b < 4; b++) {
+            assert_int_equal(result[b].status, TBG_FLOW_OK);
+            for (int k = 0; k < N3; k++) {
+                assert_true(fabs(x[N3 * b + k] - s[k] * z[N3 * b + k]) <= cases[c].x_error);
+                assert_true(fabs(back[N3 * b + k] - z[N3 * b + k]) <= 100 * cases[c].x_error);
+            }
+            assert_true(fabs(result[b].log_det - exact_log_det(s)) <= cases[c].log_det_error);
+            assert_true(fabs(result_back[b].log_det - exact_log_det(s)) <= cases[c].log_det_error);
+            assert_true(result[b].divergences <= cases[c].most_divergences);
+            assert_true(result[b].error < 0.01);
+            if (o.solver == TBG_SOLVER_ADAPTIVE || o.solver == TBG_SOLVER_FIXED)
+                assert_true(fabs(result[b].log_det - exact_log_det(s)) <= result[b].error);
+        }
+    }
+}
+
+/* A rotation on top: x(1) turns by the swirl, log-det stays; and it is no longer true that components
+ * decouple. */
+static void rotating_field(void **state) {
+    (void)state;
+    double s[N3], z[N3], x[N3], swirl = 2.5;
+    int atoms = ATOMS;
+    widths(s);
+    random_normal(2, N3, z);
+    gaussian g = {.width = s, .n3 = N3, .swirl = swirl};
+    tbg_field field = {gaussian_field, &g};
+    tbg_flow_options o = usual();
+    o.solver_tolerance = 1e-7;
+    tbg_flow_result result;
+    assert_ok(tbg_flow_push(&field, &o, 0, 1, &atoms, z, x, &result));
+    assert_true(fabs(x[0] - s[0] * (cos(swirl) * z[0] - sin(swirl) * z[1])) < 1e-6);
+    assert_true(fabs(x[1] - s[0] * (sin(swirl) * z[0] + cos(swirl) * z[1])) < 1e-6);
+    assert_true(fabs(result.log_det - exact_log_det(s)) < 1e-3);
+}
+
+static double fixed_error(tbg_solver solver, int steps, const double *s, const double *z) {
+    gaussian g = {.width = s, .n3 = N3, .swirl = 2};
+    tbg_field field = {gaussian_field, &g};
+    double x[N3];
+    int atoms = ATOMS;
+    tbg_flow_options o = usual();
+    o.graded_d = 0;
+    o.weights = 0;
+    o.solver = solver;
+    o.steps = steps;
+    tbg_flow_result result;
+    assert_ok(tbg_flow_push(&field, &o, 0, 1, &atoms, z, x, &result));
+    assert_true(isnan(result.log_det));
+    assert_int_equal(result.divergences, 0);
+    double worst = fmax(fabs(x[0] - s[0] * (cos(2) * z[0] - sin(2) * z[1])), 0);
+    for (int k = 2; k < N3; k++)
+        worst = fmax(worst, fabs(x[k] - s[k] * z[k]));
+    return worst;
+}
+
+static void order_of_convergence(void **state) {
+    (void)state;
+    double s[N3], z[N3];
+    for (int k = 0; k < N3; k++)
+        s[k] = k < 2 ? 0.5 : 0.3 + 0.7 * k / N3; /* smooth, so that the order shows at modest steps */
+    random_normal(3, N3, z);
+    double rk4 = log2(fixed_error(TBG_SOLVER_RK4, 40, s, z) / fixed_error(TBG_SOLVER_RK4, 80, s, z));
+    double dopri = log2(fixed_error(TBG_SOLVER_FIXED, 20, s, z) / fixed_error(TBG_SOLVER_FIXED, 40, s, z));
+    assert_true(rk4 > 3.7 && rk4 < 4.6);
+    assert_true(dopri > 4.6 && dopri < 6);
+}
+
+/* Too few nodes for the target: the estimate says so and bisection brings it under the tolerance. */
+static void refinement(void **state) {
+    (void)state;
+    double s[N3], z[N3], x[N3], plain[N3];
+    int atoms = ATOMS;
+    widths(s);
+    random_normal(4, N3, z);
+    gaussian g = {.width = s, .n3 = N3};
+    tbg_field field = {gaussian_field, &g};
+    tbg_flow_options o = usual();
+    o.graded_d = 0.5; /* nearly uniform time: hard */
+    o.solver_tolerance = 1e-8;
+    o.most_refinements = 0;
+    tbg_flow_result once, more;
+    assert_ok(tbg_flow_push(&field, &o, 0, 1, &atoms, z, plain, &once));
+    double error_once = fabs(once.log_det - exact_log_det(s));
+    assert_true(error_once > 0.02);        /* hard indeed */
+    assert_true(once.error >= error_once); /* and it says so */
+    assert_int_equal(once.divergences, 15);
+    o.most_refinements = 12;
+    assert_ok(tbg_flow_push(&field, &o, 0, 1, &atoms, z, x, &more));
+    assert_true(more.error <= o.tolerance);
+    assert_true(fabs(more.log_det - exact_log_det(s)) <= more.error);
+    assert_true(more.divergences > 15);
+    assert_memory_equal(x, plain, sizeof x); /* refinement touches the log-det only */
+    assert_ok(tbg_flow_push(&field, &o, 1, 1, &atoms, plain, x, &more));
+    assert_true(fabs(more.log_det - exact_log_det(s)) <= more.error);
+}
+
+static int bad_field(void *self, int n, const int *which, const double *t, const double *x, double *v,
+                     double *divergence) {
+    gaussian *g = self;
+    int all = gaussian_field(self, n, which, t, x, v, divergence);
+    for (int b = 0; b < n; b++)
+        if (which[b] == 1 && t[b] > 0.5)
+            v[b * g->n3 + 2] = NAN;
+        else if (which[b] == 2 && divergence)
+            divergence[b] = INFINITY;
+    return all;
+}
+
+/* A sample that blows up is marked; the others are as if it was not there. */
+static void failures_stay_alone(void **state) {
+    (void)state;
+    double s[N3], z[4 * N3], x[4 * N3], alone[N3];
+    int atoms[4] = {ATOMS, ATOMS, ATOMS, ATOMS};
+    widths(s);
+    random_normal(5, 4 * N3, z);
+    for (int solver = TBG_SOLVER_ADAPTIVE; solver <= TBG_SOLVER_RK4; solver++) {
+        gaussian g = {.width = s, .n3 = N3};
+        tbg_field bad = {bad_field, &g}, good = {gaussian_field, &g};
+        tbg_flow_options o = usual();
+        o.solver = (tbg_solver)solver;
+        tbg_flow_result result[4], one;
+        assert_ok(tbg_flow_push(&bad, &o, 0, 4, atoms, z, x, result));
+        for (int b = 1; b < 3; b++) {
+            assert_int_equal(result[b].status, TBG_FLOW_NOT_FINITE);
+            assert_true(isnan(x[b * N3]) && isnan(result[b].log_det));
+        }
+        for (int b = 0; b < 4; b += 3) {
+            assert_ok(tbg_flow_push(&good, &o, 0, 1, atoms, z + b * N3, alone, &one));
+            assert_memory_equal(alone, x + b * N3, sizeof alone);
+            assert_true(one.log_det == result[b].log_det);
+            assert_int_equal(result[b].status, TBG_FLOW_OK);
+        }
+    }
+    gaussian g = {.width = s, .n3 = N3};
+    tbg_field good = {gaussian_field, &g};
+    tbg_flow_options o = usual();
+    tbg_flow_result result[4];
+    o.most_steps = 3;
+    assert_ok(tbg_flow_push(&good, &o, 0, 4, atoms, z, x, result));
+    assert_int_equal(result[0].status, TBG_FLOW_STEP_LIMIT);
+    z[5] = NAN;
+    o.most_steps = 1000;
+    assert_ok(tbg_flow_push(&good, &o, 0, 4, atoms, z, x, result));
+    assert_int_equal(result[0].status, TBG_FLOW_NOT_FINITE);
+    assert_int_equal(result[0].velocities, 0);
+    assert_int_equal(result[1].status, TBG_FLOW_OK);
+}
+
+static void options_are_checked(void **state) {
+    (void)state;
+    tbg_flow_options good = usual(), o;
+    tbg_solver solver;
+    assert_ok(tbg_flow_check(&good));
+#define REFUSED(change)                                                                                      \
+    o = good;                                                                                                \
+    change;                                                                                                  \
+    assert_int_equal(tbg_flow_check(&o), TBG_INPUT)
+    REFUSED(o.solver = 7);
+    REFUSED(o.steps = 0);
+    REFUSED(o.tolerance = NAN);
+    REFUSED(o.tolerance = 0);
+    REFUSED(o.solver_tolerance = -1);
+    REFUSED(o.most_refinements = 1000);
+    REFUSED(o.most_steps = 0);
+    REFUSED(o.graded_d = 2);
+    for (int s = 0; s <= TBG_SOLVER_RK4; s++) {
+        assert_ok(tbg_solver_parse(tbg_solver_name((tbg_solver)s), &solver));
+        assert_int_equal(solver, s);
+    }
+    assert_int_equal(tbg_solver_parse("euler", &solver), TBG_INPUT);
+}
+
+/* ---- networks ---- */
+
+static void published_flow(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++) { /* the larger one: tbg verify, which takes seconds */
+        tbg_vector_file *f = read_vectors(vector_names[k]);
+        tbg_session *s;
+        assert_ok(tbg_session_create(f->model, "reference", f->n_atoms, 1, &s));
+        const tbg_conditioning *c = f->conditioning;
+        tbg_flow_options o = usual();
+        o.solver = TBG_SOLVER_RK4;
+        o.steps = f->flow_steps;
+        tbg_flow_result result;
+        double x[3 * 64], want[3 * 64];
+        assert_true(f->flow_steps > 0 && f->n_atoms <= 64);
+        memcpy(want, f->sample, 3 * (size_t)f->n_atoms * sizeof(double));
+        tbg_remove_mean(f->n_atoms, want);
+        assert_ok(tbg_flow_forward(s, &o, 1, &c, f->latent, x, &result));
+        assert_true(compare_arrays("sample", 3 * (size_t)f->n_atoms, x, want, 1e-3, 1e-10) <= 1e-10);
+        assert_true(compare_error(result.log_det, f->log_det, 1) <= 1e-10);
+        assert_int_equal(result.divergences, 4 * f->flow_steps);
+        /* The default solver finds the same map and log-det, up to the error of the steps above (a third
+         * method). */
+        o.solver = TBG_SOLVER_ADAPTIVE;
+        o.solver_tolerance = 1e-9;
+        o.tolerance = 1e-6;
+        o.most_refinements = 20;
+        assert_ok(tbg_flow_forward(s, &o, 1, &c, f->latent, x, &result));
+        assert_true(compare_arrays("adaptive", 3 * (size_t)f->n_atoms, x, want, 1e-1, 1e-4) <= 1e-4);
+        assert_true(fabs(result.log_det - f->log_det) <= 1e-4);
+        tbg_session_free(s);
+        tbg_vector_file_free(f);
+    }
+}
+
+/* Ragged batches: each sample as it is alone, whatever the threads; and density finds its way back. */
+static void there_and_back(void **state) {
+    (void)state;
+    tbg_network_spec spec = improved_spec();
+    tbg_model *m;
+    assert_ok(tbg_model_create(&spec, 11, &m));
+    double *noise = random_array(2000, m->n_parameters);
+    for (size_t i = 0; i < m->n_parameters; i++)
+        m->values[i] = (float)(m->values[i] + 0.05 * noise[i]);
+    free(noise);
+    tbg_conditioning *a = made_up_chain(4, 4, 60), *b = made_up_chain(6, 4, 61);
+    const tbg_conditioning *molecule[5] = {a, b, b, a, b};
+    int at[5] = {0, 12, 30, 48, 60};
+    tbg_session *one, *two;
+    assert_ok(tbg_session_create(m, "reference", 6, 1, &one));
+    assert_ok(tbg_session_create(m, "reference", 6, 2, &two));
+    tbg_flow_options o;
+    tbg_flow_defaults(&o);
+    o.solver_tolerance = 1e-6;
+    double z[78], x[78], alone[18], z_alone[18];
+    tbg_flow_result result[5], r;
+    assert_ok(tbg_flow_sample(two, &o, 5, molecule, 9, 100, z, x, result));
+    for (int s = 0; s < 5; s++) {
+        int n3 = 3 * molecule[s]->n_atoms;
+        assert_ok(tbg_flow_sample(one, &o, 1, &molecule[s], 9, 100 + (uint64_t)s, z_alone, alone, &r));
+        assert_memory_equal(z_alone, z + at[s], (size_t)n3 * sizeof(double));
+        assert_memory_equal(alone, x + at[s], (size_t)n3 * sizeof(double));
+        assert_true(r.log_q == result[s].log_q && isfinite(r.log_q));
+        double moved = 0;
+        for (int k = 0; k < n3; k++)
+            moved += fabs(alone[k] - z_alone[k]);
+        assert_true(moved > 0.1);
+    }
+    tbg_flow_consistency c;
+    assert_ok(tbg_flow_check_consistency(two, &o, 5, molecule, z, x, result, &c));
+    assert_int_equal(c.n, 5);
+    assert_true(c.largest > 0 && c.largest < 1e-4);
+    assert_true(c.log_q_largest < 0.01 && c.log_q_rms > 0);
+    /* Without weights: the same positions, but for the stops at nodes. */
+    o.weights = 0;
+    assert_ok(tbg_flow_sample(two, &o, 5, molecule, 9, 100, NULL, z, result));
+    for (int k = 0; k < 78; k++)
+        assert_true(fabs(z[k] - x[k]) < 1e-4);
+    assert_true(isnan(result[0].log_q));
+    tbg_session_free(one);
+    tbg_session_free(two);
+    tbg_conditioning_free(a);
+    tbg_conditioning_free(b);
+    tbg_model_free(m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(prior),
+                                       cmocka_unit_test(quadrature_degree),
+                                       cmocka_unit_test(quadrature_estimates_are_honest),
+                                       cmocka_unit_test(known_map_and_log_det),
+                                       cmocka_unit_test(rotating_field),
+                                       cmocka_unit_test(order_of_convergence),
+                                       cmocka_unit_test(refinement),
+                                       cmocka_unit_test(failures_stay_alone),
+                                       cmocka_unit_test(options_are_checked),
+                                       cmocka_unit_test(published_flow),
+                                       cmocka_unit_test(there_and_back)};
+    return cmocka_run_group_tests_name("flow", tests, NULL, NULL);
+}
