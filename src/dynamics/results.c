@@ -1,0 +1,299 @@
+/* results.c: what a simulation leaves behind: the trajectory at the lowest temperature (run after run), the topology
+ * beside it, and the diagnostics by which a user judges convergence. Owns their names and meaning. */
+#include "base/memory.h"
+#include "dynamics/simulation.h"
+#include "dynamics/starts.h"
+#include "dynamics/statistics.h"
+#include "tbg/file.h"
+#include "tbg/status.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AGREE 0.01 /* independent runs agree unless chance makes their spread in fewer cases than this */
+
+/* Per-frame series of one run, and what is counted over frames. */
+typedef struct {
+    int n_phi;
+    tbg_torsion *torsions; /* phi only */
+    int64_t n;             /* frames per run */
+    double *energy, *phi;  /* [n]; [n_phi][n]: 1 where 0 < phi < 2 */
+    tbg_population *populations; /* [n_phi][runs] */
+    double *mean_energy, *energy_error, *energy_effective; /* [runs] */
+    int64_t wrong_chemistry;
+} analysis;
+
+static void analysis_free(analysis *a) {
+    free(a->torsions);
+    free(a->energy);
+    free(a->phi);
+    free(a->populations);
+    free(a->mean_energy);
+    free(a->energy_error);
+    free(a->energy_effective);
+}
+
+static int analysis_create(const tbg_simulation *s, analysis *a) {
+    int n, runs = s->exchange.n_runs;
+    memset(a, 0, sizeof *a);
+    TBG_TRY(tbg_backbone_torsions(s->molecule, &n, &a->torsions));
+    for (int i = 0; i < n; i++)
+        if (!strncmp(a->torsions[i].name, "phi", 3))
+            a->torsions[a->n_phi++] = a->torsions[i];
+    a->n = s->n_frames;
+    a->energy = TBG_NEW(double, a->n);
+    a->phi = tbg_alloc((size_t)a->n, (size_t)a->n_phi * sizeof(double));
+    a->populations = TBG_NEW(tbg_population, a->n_phi * runs);
+    a->mean_energy = TBG_NEW(double, runs);
+    a->energy_error = TBG_NEW(double, runs);
+    a->energy_effective = TBG_NEW(double, runs);
+    if (!a->energy || !a->phi || !a->populations || !a->mean_energy || !a->energy_error || !a->energy_effective)
+        return TBG_FAILED;
+    return TBG_OK;
+}
+
+static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
+    double sum = 0, square = 0, n = (double)a->n;
+    for (int64_t i = 0; i < a->n; i++) {
+        TBG_TRY(tbg_frames_get(s, i, run, &a->energy[i], s->record_x));
+        for (int k = 0; k < a->n_phi; k++) {
+            double phi = tbg_dihedral(s->record_x, a->torsions[k].atoms);
+            a->phi[k * a->n + i] = phi > 0 && phi < 2;
+        }
+        sum += a->energy[i] - s->plan.start_energy;
+        square += pow(a->energy[i] - s->plan.start_energy, 2);
+    }
+    for (int k = 0; k < a->n_phi; k++)
+        tbg_statistics_population(a->n, a->phi + k * a->n, &a->populations[k * s->exchange.n_runs + run]);
+    a->mean_energy[run] = s->plan.start_energy + sum / n;
+    a->energy_effective[run] = n / tbg_statistics_inefficiency(a->n, a->energy);
+    a->energy_error[run] = sqrt(fmax(square / n - sum / n * (sum / n), 0) / a->energy_effective[run]);
+    return TBG_OK;
+}
+
+/* JSON has no NaN: null. */
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *population_json(const tbg_population *p) {
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "delta_f_kt", number(p->value), "error_kt", number(p->error),
+                     "population", number(p->p), "population_error", number(p->p_error), "effective_samples",
+                     number(p->effective));
+}
+
+/* All runs together: mean population; its error is the larger of the one from within the runs and the one from their
+ * spread. */
+static json_t *phi_json(const tbg_simulation *s, const analysis *a, int k) {
+    int runs = s->exchange.n_runs;
+    const tbg_population *each = a->populations + k * runs;
+    tbg_population all = {0};
+    json_t *list = json_array();
+    double spread = 0, chi2, p_value;
+    for (int r = 0; r < runs; r++) {
+        all.p += each[r].p / runs;
+        all.effective += each[r].effective;
+        json_array_append_new(list, population_json(&each[r]));
+    }
+    for (int r = 0; r < runs; r++)
+        spread += pow(each[r].p - all.p, 2);
+    spread = runs > 1 ? sqrt(spread / (runs - 1) / runs) : 0;
+    all.value = all.error = all.p_error = NAN;
+    if (all.p > 0 && all.p < 1) {
+        all.p_error = fmax(sqrt(all.p * (1 - all.p) / all.effective), spread);
+        all.value = -log(all.p / (1 - all.p));
+        all.error = all.p_error / (all.p * (1 - all.p));
+    }
+    tbg_statistics_agreement(runs, each, &chi2, &p_value);
+    json_t *object = population_json(&all);
+    json_object_set_new(object, "name", json_string(a->torsions[k].name));
+    json_object_set_new(object, "residue", json_integer(a->torsions[k].residue + 1));
+    json_object_set_new(object, "runs", list);
+    json_object_set_new(object, "chi2", number(chi2));
+    json_object_set_new(object, "p_value", number(p_value));
+    json_object_set_new(object, "runs_agree", runs > 1 ? json_boolean(p_value > AGREE) : json_null());
+    return object;
+}
+
+static json_t *energy_json(const tbg_simulation *s, const analysis *a) {
+    int runs = s->exchange.n_runs;
+    json_t *list = json_array();
+    double mean = 0, weight = 0, effective = 0, chi2 = 0;
+    for (int r = 0; r < runs; r++) {
+        double w = 1 / pow(a->energy_error[r], 2);
+        mean += a->mean_energy[r] / runs;
+        weight += w;
+        effective += a->energy_effective[r];
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "mean_kj_mol", number(a->mean_energy[r]),
+                                              "error_kj_mol", number(a->energy_error[r]), "effective_samples",
+                                              number(a->energy_effective[r])));
+    }
+    for (int r = 0; r < runs; r++)
+        chi2 += pow((a->mean_energy[r] - mean) / a->energy_error[r], 2);
+    return json_pack("{s:o, s:o, s:o, s:o}", "mean_kj_mol", number(mean), "effective_samples", number(effective),
+                     "chi2", number(chi2), "runs", list);
+}
+
+static json_t *exchange_json(const tbg_simulation *s) {
+    const tbg_exchange *e = &s->exchange;
+    json_t *pairs = json_array(), *trips = json_array();
+    for (int k = 0; k + 1 < e->n_replicas; k++) {
+        json_t *list = json_array();
+        int64_t attempts = 0, accepts = 0;
+        for (int r = 0; r < e->n_runs; r++) {
+            int64_t at = (int64_t)r * (e->n_replicas - 1) + k;
+            attempts += e->attempts[at];
+            accepts += e->accepts[at];
+            json_array_append_new(list, number((double)e->accepts[at] / (double)e->attempts[at]));
+        }
+        json_array_append_new(pairs, json_pack("{s:f, s:f, s:o, s:o}", "lower_k", e->temperatures[k], "upper_k",
+                                               e->temperatures[k + 1], "acceptance",
+                                               number((double)accepts / (double)attempts), "runs", list));
+    }
+    for (int r = 0; r < e->n_runs; r++)
+        json_array_append_new(trips, json_integer(e->round_trips[r]));
+    return json_pack("{s:f, s:o, s:o, s:o}", "exchange_every_ps",
+                     (double)s->plan.exchange_steps * s->options.timestep, "predicted_acceptance",
+                     s->plan.predicted_acceptance > 0 ? json_real(s->plan.predicted_acceptance) : json_null(),
+                     "pairs", pairs, "round_trips", trips);
+}
+
+static json_t *levels_json(const tbg_simulation *s) {
+    json_t *levels = json_array();
+    double n = (double)(s->n_frames * s->exchange.n_runs);
+    for (int k = 0; k < s->exchange.n_replicas; k++)
+        json_array_append_new(
+            levels, json_pack("{s:f, s:o, s:o}", "temperature_k", s->exchange.temperatures[k],
+                              "kinetic_temperature_k",
+                              number(s->kinetic_sum[k] / n / (1.5 * s->lanes->n_atoms * TBG_BOLTZMANN)),
+                              "mean_potential_kj_mol", number(s->potential_sum[k] / n)));
+    return levels;
+}
+
+static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
+    const tbg_simulation_options *o = &s->options;
+    char sequence[4096];
+    tbg_molecule_sequence(s->molecule, sequence, sizeof sequence);
+    json_t *phi = json_array();
+    for (int k = 0; k < a->n_phi && a->n; k++)
+        json_array_append_new(phi, phi_json(s, a, k));
+    json_t *root = json_object();
+    json_object_set_new(root, "complete", json_boolean(s->complete));
+    json_object_set_new(root, "sequence", json_string(sequence));
+    json_object_set_new(root, "atoms", json_integer(s->lanes->n_atoms));
+    json_object_set_new(root, "forcefield", json_string(s->system->forcefield));
+    json_object_set_new(root, "integrator", json_string("Langevin middle"));
+    json_object_set_new(root, "temperature_k", json_real(o->temperature));
+    json_object_set_new(root, "timestep_fs", json_real(o->timestep * 1000));
+    json_object_set_new(root, "friction_per_ps", json_real(o->friction));
+    json_object_set_new(root, "seed", json_integer((json_int_t)o->seed));
+    json_object_set_new(root, "runs", json_integer(s->exchange.n_runs));
+    json_object_set_new(root, "replicas", json_integer(s->exchange.n_replicas));
+    json_object_set_new(root, "distinct_starts", json_integer(s->plan.distinct_starts));
+    json_object_set_new(root, "time_ns",
+                        json_real((double)s->n_frames * (double)s->plan.save_steps * o->timestep / 1000));
+    json_object_set_new(root, "equilibrate_ns",
+                        json_real((double)s->plan.equilibrate_steps * o->timestep / 1000));
+    json_object_set_new(root, "save_every_ps", json_real((double)s->plan.save_steps * o->timestep));
+    json_object_set_new(root, "frames_per_run", json_integer(s->n_frames));
+    json_object_set_new(root, "frames", json_integer(s->n_frames * s->exchange.n_runs));
+    if (s->exchange.n_replicas > 1)
+        json_object_set_new(root, "exchange", exchange_json(s));
+    if (a->n) {
+        json_object_set_new(root, "temperatures", levels_json(s));
+        json_object_set_new(root, "potential_energy", energy_json(s, a));
+        json_object_set_new(root, "phi", phi);
+        json_object_set_new(root, "frames_of_other_chemistry", json_integer(a->wrong_chemistry));
+    } else
+        json_decref(phi);
+    return root;
+}
+
+static int write_trajectory(const tbg_simulation *s, const char *metadata) {
+    static const char *const names[] = {"run", "potential_energy"}, *const units[] = {"1", "kilojoule/mole"};
+    char *topology, sequence[4096], title[4200];
+    tbg_molecule_sequence(s->molecule, sequence, sizeof sequence);
+    snprintf(title, sizeof title, "%s, %s", sequence, s->system->forcefield);
+    TBG_TRY(tbg_molecule_format_pdb(s->molecule, s->start, &topology));
+    tbg_trajectory_header header = {.n_atoms = s->lanes->n_atoms,
+                                    .title = title,
+                                    .topology_pdb = topology,
+                                    .forcefield = s->system->forcefield,
+                                    .temperature = s->options.temperature,
+                                    .n_extra = 2,
+                                    .extra_names = names,
+                                    .extra_units = units,
+                                    .metadata_json = metadata};
+    tbg_trajectory_writer *w = NULL;
+    int status = tbg_trajectory_create(s->path, &header, 0, NULL, &w);
+    free(topology);
+    double interval = (double)s->plan.save_steps * s->options.timestep;
+    for (int run = 0; run < s->exchange.n_runs; run++)
+        for (int64_t i = 0; i < s->n_frames && status == TBG_OK; i++) {
+            double extra[2] = {run, 0}, time = (double)(i + 1) * interval;
+            status = tbg_frames_get(s, i, run, &extra[1], s->record_x);
+            if (status == TBG_OK)
+                status = tbg_trajectory_append(w, 1, s->record_x, &time, extra);
+        }
+    if (status != TBG_OK) {
+        tbg_trajectory_abort(w);
+        return status;
+    }
+    return tbg_trajectory_close(w);
+}
+
+/* DATA.nc -> DATA.json, DATA.pdb. */
+static char *beside(const char *path, const char *suffix) {
+    size_t n = strlen(path);
+    if (n > 3 && !strcmp(path + n - 3, ".nc"))
+        n -= 3;
+    char *text = tbg_realloc(NULL, n + strlen(suffix) + 1, 1);
+    if (text) {
+        memcpy(text, path, n);
+        strcpy(text + n, suffix);
+    }
+    return text;
+}
+
+static int write_all(tbg_simulation *s, const char *diagnostics) {
+    char *json = beside(s->path, ".json"), *pdb = beside(s->path, ".pdb");
+    int status = json && pdb ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && s->n_frames)
+        status = write_trajectory(s, diagnostics);
+    if (status == TBG_OK)
+        status = tbg_molecule_write_pdb(s->molecule, s->start, pdb);
+    if (status == TBG_OK)
+        status = tbg_file_write(json, diagnostics, strlen(diagnostics));
+    free(json);
+    free(pdb);
+    return status;
+}
+
+int tbg_simulation_finish(tbg_simulation *s, char **diagnostics) {
+    analysis a;
+    char *text = NULL;
+    if (fflush(s->frames))
+        return tbg_fail(TBG_FAILED, "%s: cannot be written", s->frames_path);
+    int status = analysis_create(s, &a);
+    for (int r = 0; r < s->exchange.n_runs && status == TBG_OK && a.n; r++)
+        status = analyse_run(s, &a, r);
+    if (status == TBG_OK) {
+        json_t *root = diagnostics_json(s, &a);
+        text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+        json_decref(root);
+        status = text ? write_all(s, text) : tbg_fail(TBG_FAILED, "out of memory");
+    }
+    analysis_free(&a);
+    if (status == TBG_OK && s->complete) {
+        unlink(s->checkpoint_path);
+        unlink(s->frames_path);
+    }
+    if (status == TBG_OK && diagnostics)
+        *diagnostics = text;
+    else
+        free(text);
+    return status;
+}

@@ -1,0 +1,87 @@
+/* statistics.c: see statistics.h. */
+#include "dynamics/statistics.h"
+
+#include <math.h>
+
+double tbg_statistics_inefficiency(int64_t n, const double *a) {
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < n; i++)
+        mean += a[i];
+    mean /= n > 0 ? (double)n : 1;
+    for (int64_t i = 0; i < n; i++)
+        variance += (a[i] - mean) * (a[i] - mean);
+    variance /= n > 0 ? (double)n : 1;
+    if (!(variance > 0))
+        return n > 1 ? (double)n : 1;
+    double g = 1;
+    int64_t stride = 1;
+    for (int64_t lag = 1; lag < n; lag += stride) {
+        double c = 0;
+        for (int64_t i = 0; i + lag < n; i++)
+            c += (a[i] - mean) * (a[i + lag] - mean);
+        c /= (double)(n - lag) * variance;
+        if (c <= 0)
+            break;
+        g += 2 * c * (1 - (double)lag / (double)n) * (double)stride;
+        if (lag >= 32 * stride)
+            stride *= 2;
+    }
+    return g < 1 ? 1 : g;
+}
+
+void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out) {
+    double p = 0;
+    for (int64_t i = 0; i < n; i++)
+        p += inside[i];
+    p /= n > 0 ? (double)n : 1;
+    *out = (tbg_population){.p = p, .value = NAN, .error = NAN, .p_error = NAN};
+    out->effective = n > 0 ? (double)n / tbg_statistics_inefficiency(n, inside) : 0;
+    if (p > 0 && p < 1) {
+        out->p_error = sqrt(p * (1 - p) / out->effective);
+        out->value = -log(p / (1 - p));
+        out->error = out->p_error / (p * (1 - p));
+    }
+}
+
+/* Upper tail of the chi-square distribution: the regularised incomplete gamma function Q(k/2, x/2), by its series
+ * below the mean and its continued fraction above. */
+static double chi2_tail(double x, int k) {
+    double a = k / 2.0, y = x / 2;
+    if (!(y > 0))
+        return 1;
+    double front = exp(-y + a * log(y) - lgamma(a));
+    if (y < a + 1) {
+        double term = 1 / a, sum = term;
+        for (int i = 1; i < 1000; i++) {
+            term *= y / (a + i);
+            sum += term;
+        }
+        return 1 - sum * front;
+    }
+    double fraction = 0; /* evaluated from its far end */
+    for (int i = 200; i >= 1; i--)
+        fraction = i * (i - a) / (y + 2 * i + 1 - a - fraction);
+    return front / (y + 1 - a - fraction);
+}
+
+void tbg_statistics_agreement(int n, const tbg_population *each, double *chi2, double *p_value) {
+    double weight = 0, mean = 0;
+    *chi2 = 0;
+    *p_value = 1;
+    if (n < 2)
+        return;
+    for (int r = 0; r < n; r++) {
+        if (!isfinite(each[r].value) || !(each[r].error > 0)) {
+            *chi2 = NAN;
+            *p_value = 0;
+            return;
+        }
+        double w = 1 / (each[r].error * each[r].error);
+        weight += w;
+        mean += w * each[r].value;
+    }
+    mean /= weight;
+    for (int r = 0; r < n; r++)
+        *chi2 += pow((each[r].value - mean) / each[r].error, 2);
+    *p_value = chi2_tail(*chi2, n - 1);
+}

@@ -1,0 +1,23 @@
+/* statistics.h: how sure one can be of averages over correlated frames. */
+#ifndef TBG_DYNAMICS_STATISTICS_H
+#define TBG_DYNAMICS_STATISTICS_H
+#include <stdint.h>
+
+/* Statistical inefficiency g = 1 + 2 sum of the autocorrelation (up to its first zero): n/g frames count as
+ * independent. At least 1; n if all values are equal (nothing is known about a series that never changed).
+ * Lags are taken ever more sparsely, so the cost is about n log n. */
+double tbg_statistics_inefficiency(int64_t n, const double *series);
+
+/* Free-energy difference of one state against all else, in kT: -ln(p / (1 - p)). */
+typedef struct {
+    double p, p_error;
+    double value, error; /* NaN if p is 0 or 1 */
+    double effective;    /* independent samples */
+} tbg_population;
+/* inside: [n] 0 or 1. */
+void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out);
+
+/* Do independent estimates agree within their errors? chi-square of the values about their weighted mean.
+ * *p_value: probability of a larger chi-square if they do; values without a number make it 0. n < 2: 1. */
+void tbg_statistics_agreement(int n, const tbg_population *each, double *chi2, double *p_value);
+#endif
