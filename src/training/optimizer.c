@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORTH_THREADS 64 /* blocks; below, waking threads up costs more than it saves */
 #define BLOCK 8192 /* parameters per unit of work; fixes the order of the norm's partial sums */
 
 TBG_SIMD_DECLARE(const tbg_optimizer_kernels, tbg_optimizer_kernels);
@@ -45,7 +46,7 @@ void tbg_optimizer_free(tbg_optimizer *o) {
 double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads) {
     const tbg_optimizer_kernels *table = kernels();
     long blocks = (long)((o->n + BLOCK - 1) / BLOCK);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && blocks > 1) schedule(static)
+#pragma omp parallel for num_threads(threads) if (threads > 1 && blocks >= WORTH_THREADS) schedule(static)
     for (long i = 0; i < blocks; i++) {
         size_t first = (size_t)i * BLOCK, n = o->n - first < BLOCK ? o->n - first : BLOCK;
         o->partial[i] = table->sum_squares(n, gradient + first);
@@ -74,7 +75,7 @@ void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *
         .gradient_scale = (float)s->gradient_scale,
     };
     long blocks = (long)((o->n + BLOCK - 1) / BLOCK);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && blocks > 1) schedule(static)
+#pragma omp parallel for num_threads(threads) if (threads > 1 && blocks >= WORTH_THREADS) schedule(static)
     for (long i = 0; i < blocks; i++) {
         size_t first = (size_t)i * BLOCK, n = o->n - first < BLOCK ? o->n - first : BLOCK;
         table->update(n, &c, weights + first, o->m + first, o->v + first, o->ema ? o->ema + first : NULL,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = 20011 }; /* several blocks and a remainder */
+enum { N = 600011 }; /* enough blocks for threads, and a remainder */
 
 static float *normal(uint64_t stream, double size) {
     double *z = malloc(N * sizeof *z);
