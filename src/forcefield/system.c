@@ -145,7 +145,7 @@ int tbg_system_create(const tbg_molecule *molecule, const char *forcefield, doub
     int status = fill(molecule, named ? forcefields[f].files : forcefield, named, s);
     if (status != TBG_OK) {
         tbg_system_free(s);
-        return tbg_fail_in(status, "force field %s", forcefield);
+        return named ? tbg_fail_in(status, "force field %s", forcefield) : status;
     }
     *out = s;
     return TBG_OK;

@@ -99,7 +99,9 @@ static void stop(reader *r, int status) {
     }
 }
 
-#define REFUSE(r, ...) (tbg_fail(TBG_INPUT, __VA_ARGS__), stop(r, TBG_INPUT))
+/* The first refusal counts; later ones in the same element follow from it. */
+#define REFUSE(r, ...)                                                                                       \
+    ((r)->status == TBG_OK ? (tbg_fail(TBG_INPUT, __VA_ARGS__), stop(r, TBG_INPUT)) : (void)0)
 
 static const char *attribute(const XML_Char **attributes, const char *name) {
     for (; *attributes; attributes += 2)
