@@ -328,10 +328,11 @@ json_t *tbg_data_json(const tbg_data *data) {
         const tbg_data_molecule *m = &data->molecules[i];
         json_t *files = json_array();
         for (int j = 0; j < m->n_files; j++) {
+            const char *path = m->files[j].path, *slash = strrchr(path, '/');
             char sum[24];
             snprintf(sum, sizeof sum, "%016llx", (unsigned long long)m->files[j].checksum);
-            json_array_append_new(files, json_pack("{s:s, s:I, s:I, s:s}", "path", m->files[j].path, "frames",
-                                                   (json_int_t)m->files[j].frames, "held_out",
+            json_array_append_new(files, json_pack("{s:s, s:I, s:I, s:s}", "file", slash ? slash + 1 : path,
+                                                   "frames", (json_int_t)m->files[j].frames, "held_out",
                                                    (json_int_t)m->files[j].held_out, "fnv1a64", sum));
         }
         json_array_append_new(list, json_pack("{s:s, s:i, s:I, s:f, s:f, s:o}", "sequence", m->sequence,

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define WORTH_THREADS 64 /* blocks; below, waking threads up costs more than it saves */
-#define BLOCK 8192 /* parameters per unit of work; fixes the order of the norm's partial sums */
+#define BLOCK 8192       /* parameters per unit of work; fixes the order of the norm's partial sums */
 
 TBG_SIMD_DECLARE(const tbg_optimizer_kernels, tbg_optimizer_kernels);
 

@@ -30,7 +30,7 @@ struct tbg_trainer {
     tbg_training_batch batch, validation_batch;
     float *gradient, *kept; /* [n_parameters] */
     tbg_training_state state;
-    json_t *description;
+    json_t *description, *initial_story; /* the latter: of the model that fine-tuning starts from, or NULL */
     int64_t iterations;
     double iterations_per_epoch;
     int threads;
@@ -39,6 +39,12 @@ struct tbg_trainer {
     double bins[BINS]; /* last validation loss by time */
     double raw_loss;
 };
+
+/* Models are passed on: they name files, not the folders of the machine that trained them. */
+static const char *file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
 
 static char *join(const char *folder, const char *name) {
     char *path = tbg_alloc(strlen(folder) + strlen(name) + 2, 1);
@@ -56,6 +62,7 @@ void tbg_trainer_free(tbg_trainer *t) {
     tbg_data_free(&t->validation);
     tbg_data_free(&t->data);
     json_decref(t->description);
+    json_decref(t->initial_story);
     free(t->gradient);
     free(t->kept);
     free(t->checkpoint);
@@ -83,8 +90,7 @@ static int build_model(tbg_trainer *t) {
     const tbg_training_config *c = t->config;
     if (c->initial) {
         TBG_TRY(tbg_model_read(c->initial, &t->model));
-        free(t->model->training_json);
-        t->model->training_json = NULL;
+        t->initial_story = t->model->training_json ? json_loads(t->model->training_json, 0, NULL) : NULL;
     } else {
         tbg_network_spec spec = c->network;
         if (c->scale_from_data)
@@ -113,12 +119,14 @@ static int describe(tbg_trainer *t) {
     json_t *config = tbg_training_config_json(t->config);
     if (config)
         json_object_set_new(config, "iterations", json_integer((json_int_t)t->iterations));
+    if (config && t->config->initial)
+        json_object_set_new(config, "initial", json_string(file_name(t->config->initial)));
     t->description =
         json_pack("{s:o, s:o, s:s, s:f, s:o, s:o, s:I, s:s, s:i, s:s, s:s}", "config", config, "network",
                   tbg_spec_json(&t->model->spec), "forcefield", t->forcefield, "temperature", t->temperature,
                   "data", tbg_data_json(&t->data), "validation", tbg_data_json(&t->validation), "parameters",
                   (json_int_t)t->model->n_parameters, "backend", tbg_session_backend(t->session), "threads",
-                  t->threads, "version", TBG_VERSION, "configuration_file", t->config->name);
+                  t->threads, "version", TBG_VERSION, "configuration_file", file_name(t->config->name));
     return t->description ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");
 }
 
@@ -229,6 +237,8 @@ static int write_model(tbg_trainer *t, const char *path) {
     json_object_update(story, now);
     json_decref(now);
     json_object_set_new(story, "weights", json_string(t->optimizer.ema ? "ema" : "raw"));
+    if (t->initial_story)
+        json_object_set(story, "initial_training", t->initial_story);
     json_object_set_new(story, "configuration_text", json_string(t->config->text));
     free(m->training_json);
     m->training_json = json_dumps(story, JSON_COMPACT | JSON_SORT_KEYS);
