@@ -417,5 +417,18 @@ static void F(evaluate)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
     }
 }
 
+static void F(probe)(int function, int n, const REAL *x, const REAL *z, REAL *y) {
+    for (int k = 0; k < n; k += WIDTH) {
+        V a = F(load)(x + k), b = F(load)(z + k);
+        F(store)
+        (y + k, function == TBG_PROBE_RCP     ? F(rcp)(a)
+                : function == TBG_PROBE_RSQRT ? F(rsqrt)(a)
+                : function == TBG_PROBE_EXP2  ? F(exp2)(a)
+                : function == TBG_PROBE_LOG   ? F(log)(a)
+                : function == TBG_PROBE_ATAN2 ? F(atan2)(a, b)
+                                              : F(atanh_rest)(a));
+    }
+}
+
 #undef X
 #undef AT

@@ -20,6 +20,8 @@ enum { TBG_TORSION_COS = 8, TBG_TORSION_WAVE = 16 }; /* reals per torsion */
 #define TBG_TORSION_DEGREE 6                         /* highest periodicity */
 #define TBG_DESCREEN_LIMIT 0.40                      /* largest (sr/r)^2 for the descreening series */
 
+enum { TBG_PROBE_RCP, TBG_PROBE_RSQRT, TBG_PROBE_EXP2, TBG_PROBE_LOG, TBG_PROBE_ATAN2, TBG_PROBE_ATANH_REST };
+
 typedef struct {
     /* x, f, energy, components, workspace as in tbg_batch_evaluate. */
     void (*evaluate_f32)(const tbg_batch_system *s, const float *x, float *f, double *energy,
@@ -27,6 +29,9 @@ typedef struct {
     void (*evaluate_f64)(const tbg_batch_system *s, const double *x, double *f, double *energy,
                          double *components, void *workspace);
     int width_f32, width_f64; /* lanes that one pass takes */
+    /* For tests: y = function(x, z) of vecmath.h on n values, n a multiple of 16; `function` is TBG_PROBE_*. */
+    void (*probe_f32)(int function, int n, const float *x, const float *z, float *y);
+    void (*probe_f64)(int function, int n, const double *x, const double *z, double *y);
 } tbg_batch_table;
 
 struct tbg_batch_system {

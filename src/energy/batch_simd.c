@@ -36,6 +36,8 @@ extern const tbg_batch_table TBG_SIMD_NAME(tbg_batch_table);
 const tbg_batch_table TBG_SIMD_NAME(tbg_batch_table) = {
     .evaluate_f32 = vf_evaluate,
     .evaluate_f64 = vd_evaluate,
+    .probe_f32 = vf_probe,
+    .probe_f64 = vd_probe,
     .width_f32 = TBG_VF_WIDTH,
     .width_f64 = TBG_VD_WIDTH,
 };
