@@ -40,6 +40,7 @@ static inline const char *temporary_path(const char *name) {
 
 /* Plain write without the fsync of tbg_file_write, for loops over thousands of damaged files. */
 static inline int temporary_write(const char *path, const void *data, size_t size) {
+    remove(path); /* some file systems flush when a file is cut and rewritten */
     FILE *file = fopen(path, "wb");
     int bad = !file || (size && fwrite(data, 1, size, file) != size);
     return (file ? fclose(file) : 1) || bad;

@@ -1,0 +1,213 @@
+/* ensemble.h: from samples to a weighted ensemble, and how far it is from a reference.
+ *
+ * Conventions: reduced energy u = U/kT. log_q is the natural logarithm of the model's density of the
+ * positions in nm on the mean-free subspace (3 (n_atoms - 1) dimensions), the prior's constant included; a
+ * flow that works in scaled coordinates (scale per nm) adds 3 (n_atoms - 1) ln(scale). log w = -u - log_q.
+ * Angles in rad, free energies in kT. */
+#ifndef TBG_ENSEMBLE_H
+#define TBG_ENSEMBLE_H
+#include <stdint.h>
+#include "tbg/molecule.h"
+
+/* ---- the ensemble ---- */
+
+/* How it was made; what the sampler does not know stays 0, NAN or "". */
+typedef struct {
+    char model[256], backend[64], forcefield[32], engine[32], sequence[64];
+    double temperature; /* K */
+    uint64_t seed;
+    double seconds_flow, seconds_energy;
+    double evaluations;               /* velocities per sample */
+    double forward_backward_position; /* rms of x0 - back(forth(x0)), nm */
+    double forward_backward_log_q;    /* rms of the difference of both log_q, nats */
+    long forward_backward_n;          /* samples it was measured on */
+} tbg_ensemble_info;
+
+typedef struct {
+    long n;                 /* generated samples, bad ones included */
+    int n_atoms, weighted;  /* weighted 0: log_q and energies are unknown, valid samples weigh the same */
+    double *positions;      /* [n][n_atoms][3] nm */
+    double *log_q;          /* [n] */
+    double *reduced_energy; /* [n] U/kT */
+    double *log_weight;     /* [n] -Inf: excluded */
+    unsigned char *verdict; /* [n] TBG_VALID ... TBG_NOT_FINITE */
+    const tbg_molecule *molecule; /* must outlive the ensemble, unless it owns it */
+    tbg_molecule *owned;          /* set by tbg_ensemble_read */
+    tbg_ensemble_info info;
+} tbg_ensemble;
+
+/* Arrays zeroed, log_q and reduced_energy NAN, weighted 1. */
+int tbg_ensemble_create(const tbg_molecule *molecule, long n, tbg_ensemble **out);
+void tbg_ensemble_free(tbg_ensemble *e);
+/* Verdict of every sample (tbg_check: relabels and mirrors positions in place, so call it before the
+ * energies). */
+int tbg_ensemble_check(tbg_ensemble *e);
+/* A sample counts: it is valid or was mirrored and, in a weighted ensemble, has finite u and log_q. */
+int tbg_ensemble_is_valid(const tbg_ensemble *e, long i);
+/* Fill log_weight from the other arrays. */
+void tbg_ensemble_weigh(tbg_ensemble *e);
+
+/* Samples in the layout that everything below works on: those that count, in order. */
+typedef struct {
+    long n;
+    long *index;    /* [n] in the ensemble */
+    double *weight; /* [n] normalised to sum 1 */
+} tbg_selection;
+int tbg_ensemble_select(const tbg_ensemble *e, tbg_selection *out);
+void tbg_selection_free(tbg_selection *s);
+
+/* ---- figures ---- */
+
+typedef struct {
+    double value, error; /* one standard error; NAN where there is none */
+} tbg_estimate;
+
+#define TBG_TORSIONS_MOST 32
+typedef struct {
+    char name[16];
+    tbg_estimate dF; /* -ln(P(0 < phi < 2) / P(else)) */
+    int lost;        /* bootstrap replicas in which one side was empty */
+} tbg_dF;
+
+typedef struct {
+    long n_generated, n_valid, n_topology, n_mirrored, n_chirality, n_not_finite;
+    int weighted;
+    tbg_estimate ess_raw; /* Kish, per valid sample */
+    double ess_raw_per_generated;
+    double ess_clipped,
+        ess_clipped_per_generated; /* without the largest 0.2 % of log w; the same denominators */
+    double n_effective;            /* raw Kish sample size */
+    double pareto_k, pareto_k_limit;
+    int n_dF;
+    tbg_dF dF[TBG_TORSIONS_MOST];
+    double nll_mean;      /* mean of -log_q, Angstrom, over samples that count */
+    double nll_published; /* the same without the prior's constant (the published convention) */
+    double energy_mean, energy_mean_weighted; /* U/kT */
+    char advice[600];
+} tbg_ensemble_summary;
+/* replicas: of the bootstrap; 0: 200. */
+int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_summary *out);
+/* {"n_generated": ..., ...} with info; numbers that are not finite become null. Freed by the caller. */
+int tbg_ensemble_summary_json(const tbg_ensemble *e, const tbg_ensemble_summary *summary, char **text);
+
+/* DIR/topology.pdb, DIR/ensemble.nc, DIR/summary.json. The folder is made. */
+int tbg_ensemble_write(const tbg_ensemble *e, const tbg_ensemble_summary *summary, const char *directory);
+int tbg_ensemble_read(const char *directory, tbg_ensemble **out);
+
+/* ---- weights ---- */
+
+double tbg_log_sum_exp(long n, const double *x); /* -Inf for n = 0 */
+/* Kish sample size (sum w)^2 / sum w^2 of n log weights; those of -Inf count for nothing. */
+double tbg_effective_size(long n, const double *log_weight);
+/* The same after the largest n - 1 - floor(0.998 (n - 1)) of the finite log weights were dropped (those above
+ * the 99.8 % quantile). scratch: [n]. */
+double tbg_effective_size_clipped(long n, const double *log_weight, double *scratch);
+/* Pareto k-hat of the weights' tail (Vehtari et al., JMLR 2024; fit of Zhang and Stephens 2009 with the weak
+ * prior). +Inf if the tail has fewer than 5 different values. scratch: [n]. */
+double tbg_pareto_k(long n, const double *log_weight, double *scratch);
+/* Shape and scale of a generalised Pareto distribution; x: [n] ascending, > 0. */
+void tbg_pareto_fit(long n, const double *x, double *k, double *sigma);
+
+/* ---- histograms and their errors ---- */
+
+/* Weighted histograms of series of bin numbers (negative: no bin) and of `replicas` bootstrap resamplings of
+ * the samples, all series resampled together. bins: [n_series][n]; histogram: [n_series][n_bins], sums to <=
+ * 1; replica: [replicas][n_series][n_bins]. effective: [replicas] Kish size, or NULL. */
+int tbg_bootstrap_histograms(long n, const double *weight, int n_series, const short *bins, int n_bins,
+                             int replicas, uint64_t seed, double *histogram, double *replica,
+                             double *effective);
+/* dF from P(0 < phi < 2) and its standard error. */
+tbg_estimate tbg_dF_of_p(double p, double p_error);
+/* Statistical inefficiency 1 + 2 sum (1 - t/N) C(t) of a time series in parts (independent runs), summed
+ * until C(t) turns negative after t > 3 (Chodera et al. 2007). part: [n_parts + 1] first frames and n.
+ * Inefficiency 1 for a constant series. */
+int tbg_statistical_inefficiency(int n_parts, const long *part, const double *x, double *g);
+
+/* ---- optimal transport ---- */
+
+/* W1 and W2 of two weighted sets of numbers (weights positive, normalised here). */
+int tbg_wasserstein_line(long n, const double *x, const double *wx, long m, const double *y, const double *wy,
+                         double *w1, double *w2);
+/* Least-cost assignment of n rows to n columns by shortest augmenting paths. cost: [n][n]; column: [n] of
+ * each row; *total: summed cost. */
+int tbg_assign(int n, const double *cost, int *column, double *total);
+/* W2 of two equal-size sets of n points in `dimension` coordinates; wrapped: coordinates are angles. */
+int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2);
+/* m draws with replacement by systematic resampling. index: [m] ascending. */
+void tbg_resample(long n, const double *weight, long m, uint64_t seed, long *index);
+
+/* ---- time-lagged independent components ---- */
+
+/* Eigenvalues (descending) and eigenvectors (rows of `vectors`) of a symmetric matrix. a: [n][n], destroyed.
+ */
+int tbg_eigen_symmetric(int n, double *a, double *values, double *vectors);
+
+typedef struct {
+    int n_features, n_components; /* <= 2 */
+    double values[2];             /* eigenvalues */
+    double *mean;                 /* [n_features] */
+    double *vectors; /* [n_components][n_features], unit variance times eigenvalue (kinetic map) */
+} tbg_tica;
+/* Reversible TICA. features: [n][n_features] in parts (see above); lag in frames. */
+int tbg_tica_fit(int n_parts, const long *part, int n_features, const double *features, long lag,
+                 tbg_tica *out);
+void tbg_tica_free(tbg_tica *t);
+void tbg_tica_project(const tbg_tica *t, long n, const double *features,
+                      double *projection); /* [n][n_components] */
+
+/* Pairwise distances of C, N, S atoms (nm), then sin and cos of phi, psi, omega. */
+/* positions: [n_atoms][3] of one configuration; features: [tbg_featurizer_size]. */
+typedef struct tbg_featurizer tbg_featurizer;
+int tbg_featurizer_create(const tbg_molecule *molecule, tbg_featurizer **out);
+void tbg_featurizer_free(tbg_featurizer *f);
+int tbg_featurizer_size(const tbg_featurizer *f);
+void tbg_featurize(const tbg_featurizer *f, const double *positions, double *features);
+
+/* ---- against a reference ---- */
+
+/* Equilibrium trajectories of the same molecule, unweighted. */
+typedef struct {
+    long n;
+    int n_atoms, n_parts;
+    long *part;             /* [n_parts + 1] first frame of each file, and n */
+    float *positions;       /* [n][n_atoms][3] nm */
+    double interval;        /* ps between frames, 0 if unknown */
+    double *reduced_energy; /* [n_energy] U/kT of frames energy_frame, or NULL */
+    long n_energy, *energy_frame;
+    char *forcefield;   /* of the first file, or NULL */
+    double temperature; /* of the first file, 0 if unknown */
+} tbg_reference;
+/* burn_in: ps dropped at the start of every file (frames if a file has no times). */
+int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
+                       tbg_reference **out);
+void tbg_reference_free(tbg_reference *r);
+/* Choose `most` frames evenly, compute their energies. threads: 0 for all. */
+int tbg_reference_energies(tbg_reference *r, const tbg_molecule *molecule, const char *forcefield,
+                           double temperature, long most, int threads);
+
+/* Which phi and psi make a Ramachandran plot: those of one residue, or, where no residue has both (uncapped
+ * dipeptides), the k-th phi with the k-th psi. pair: [most][2] indices into torsions; returns their number.
+ */
+int tbg_ramachandran_pairs(int n, const tbg_torsion *torsions, int (*pair)[2], int most);
+
+typedef struct {
+    long n_transport; /* points in the two-dimensional transports */
+    double energy_w1_proposal, energy_w2_proposal, energy_w1, energy_w2, energy_w1_reference,
+        energy_w2_reference;
+    double torus_w2_proposal, torus_w2,
+        torus_w2_reference; /* rad; _reference: its first half against its second */
+    double tica_w2_proposal, tica_w2, tica_w2_reference, tica_values[2], tica_lag; /* lag: ps */
+    int n_dF;
+    tbg_dF dF_reference[TBG_TORSIONS_MOST];
+    double dF_difference[TBG_TORSIONS_MOST]; /* weighted - reference, kT */
+    double dF_proposal[TBG_TORSIONS_MOST];
+    double inefficiency[TBG_TORSIONS_MOST]; /* frames */
+    long n_reference;
+    char note[400]; /* what could not be computed and why */
+} tbg_evaluation;
+/* n_transport: 0 for 4,000. lag: ps, 0 for 500. */
+int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
+                          const tbg_reference *reference, long n_transport, double lag, tbg_evaluation *out);
+int tbg_evaluation_json(const tbg_evaluation *v, const tbg_ensemble *e, const tbg_ensemble_summary *summary,
+                        char **text);
+#endif

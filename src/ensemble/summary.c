@@ -1,0 +1,256 @@
+/* summary.c: the figures of an ensemble, their errors, and a sentence that says what they mean. */
+#include "tbg/ensemble.h"
+#include "base/memory.h"
+#include "ensemble/json.h"
+#include "tbg/status.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double deviation(int n, const double *x) {
+    double mean = 0, square = 0;
+    for (int i = 0; i < n; i++)
+        mean += x[i] / n;
+    for (int i = 0; i < n; i++)
+        square += (x[i] - mean) * (x[i] - mean);
+    return n > 1 ? sqrt(square / (n - 1)) : NAN;
+}
+
+/* dF of every phi from one bootstrap over the samples that count; ESS error from the same resamplings. */
+static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas, tbg_ensemble_summary *out) {
+    int n_torsions, n_phi = 0;
+    tbg_torsion *torsions;
+    TBG_TRY(tbg_backbone_torsions(e->molecule, &n_torsions, &torsions));
+    for (int t = 0; t < n_torsions; t++)
+        if (!strncmp(torsions[t].name, "phi", 3) && n_phi < TBG_TORSIONS_MOST)
+            torsions[n_phi++] = torsions[t];
+    short *bins = tbg_alloc((size_t)n_phi * (size_t)s->n, sizeof *bins);
+    double *histogram = TBG_NEW(double, n_phi * 2), *effective = TBG_NEW(double, replicas);
+    double *replica = tbg_alloc((size_t)replicas * (size_t)n_phi * 2, sizeof *replica);
+    double *values = TBG_NEW(double, replicas);
+    int status = bins && histogram && effective && replica && values ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK) {
+        for (int t = 0; t < n_phi; t++)
+            for (long i = 0; i < s->n; i++) {
+                double phi = tbg_dihedral(e->positions + (size_t)s->index[i] * (size_t)e->n_atoms * 3,
+                                          torsions[t].atoms);
+                bins[(size_t)t * (size_t)s->n + (size_t)i] = phi > 0 && phi < 2;
+            }
+        status = tbg_bootstrap_histograms(s->n, s->weight, n_phi, bins, 2, replicas, e->info.seed, histogram,
+                                          replica, effective);
+    }
+    out->n_dF = status == TBG_OK ? n_phi : 0;
+    for (int t = 0; t < out->n_dF; t++) {
+        tbg_dF *d = &out->dF[t];
+        snprintf(d->name, sizeof d->name, "%s", torsions[t].name);
+        d->dF.value = log(histogram[2 * t]) - log(histogram[2 * t + 1]);
+        int kept = 0;
+        for (int r = 0; r < replicas; r++) {
+            const double *h = replica + ((size_t)r * (size_t)n_phi + (size_t)t) * 2;
+            if (h[0] > 0 && h[1] > 0)
+                values[kept++] = log(h[0]) - log(h[1]);
+        }
+        d->lost = replicas - kept;
+        d->dF.error = deviation(kept, values);
+    }
+    if (status == TBG_OK && out->weighted)
+        out->ess_raw.error = deviation(replicas, effective) / (double)s->n;
+    free(torsions);
+    free(bins);
+    free(histogram);
+    free(effective);
+    free(replica);
+    free(values);
+    return status;
+}
+
+static void advise(tbg_ensemble_summary *s) {
+    char *text = s->advice;
+    size_t size = sizeof s->advice;
+    double valid = s->n_generated ? 100.0 * (double)s->n_valid / (double)s->n_generated : 0;
+    if (!s->n_generated)
+        snprintf(text, size, "No samples were generated.");
+    else if (!s->n_valid)
+        snprintf(text, size,
+                 "None of the %ld samples is a correct configuration of this molecule, so there is no "
+                 "ensemble: use a "
+                 "model that knows this molecule's chemistry, or train longer.",
+                 s->n_generated);
+    else if (!s->weighted)
+        snprintf(
+            text, size,
+            "These samples carry no weights: they follow the model, not the Boltzmann distribution, and "
+            "averages "
+            "over them are biased by an unknown amount; sample without --no-weights for unbiased averages.");
+    else if (!(s->pareto_k <= s->pareto_k_limit)) {
+        char k[32];
+        if (isfinite(s->pareto_k))
+            snprintf(k, sizeof k, "%.2f", s->pareto_k);
+        else
+            snprintf(k, sizeof k, "infinite");
+        snprintf(
+            text, size,
+            "Do not trust weighted averages from this ensemble: k-hat is %s (limit %.2f), so a few samples "
+            "decide "
+            "every average, and the ESS and the errors shown are too optimistic. Draw more samples and see "
+            "whether "
+            "k-hat falls; if it does not, train longer, fine-tune on this molecule, or use these samples as "
+            "starting points for dynamics.",
+            k, s->pareto_k_limit);
+    } else if (s->n_effective < 100)
+        snprintf(text, size,
+                 "The weights can be trusted (k-hat %.2f, limit %.2f), but the ensemble is worth only %.0f "
+                 "independent "
+                 "samples: good for a rough picture; draw about %.0f times as many for free energies.",
+                 s->pareto_k, s->pareto_k_limit, s->n_effective, ceil(1000 / s->n_effective));
+    else
+        snprintf(text, size,
+                 "The weights can be trusted: k-hat is %.2f (limit %.2f) and the ensemble is worth %.0f "
+                 "independent "
+                 "samples. Conformations that the model never visits cannot be detected from the weights.",
+                 s->pareto_k, s->pareto_k_limit, s->n_effective);
+    if (s->n_valid && valid < 90) {
+        size_t at = strlen(text);
+        snprintf(text + at, size - at, " Only %.0f %% of the samples are correct configurations.", valid);
+    }
+}
+
+int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_summary *out) {
+    *out = (tbg_ensemble_summary){.n_generated = e->n, .weighted = e->weighted};
+    out->ess_raw = (tbg_estimate){NAN, NAN};
+    out->ess_raw_per_generated = out->ess_clipped = out->ess_clipped_per_generated = out->n_effective = NAN;
+    out->pareto_k = out->pareto_k_limit = out->nll_mean = out->nll_published = NAN;
+    out->energy_mean = out->energy_mean_weighted = NAN;
+    for (long i = 0; i < e->n; i++) {
+        int verdict = e->verdict[i];
+        out->n_topology += verdict == TBG_TOPOLOGY;
+        out->n_chirality += verdict == TBG_CHIRALITY;
+        out->n_mirrored += verdict == TBG_MIRRORED;
+        /* Also those whose geometry is right and whose energy or density is not a number. */
+        out->n_not_finite +=
+            verdict == TBG_NOT_FINITE ||
+            ((verdict == TBG_VALID || verdict == TBG_MIRRORED) && !tbg_ensemble_is_valid(e, i));
+    }
+    tbg_selection s;
+    TBG_TRY(tbg_ensemble_select(e, &s));
+    out->n_valid = s.n;
+    double n = (double)s.n, *scratch = TBG_NEW(double, e->n);
+    int status = scratch ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && s.n && e->weighted) {
+        out->n_effective = tbg_effective_size(e->n, e->log_weight);
+        out->ess_raw.value = out->n_effective / n;
+        out->ess_raw_per_generated = out->n_effective / (double)e->n;
+        double clipped = tbg_effective_size_clipped(e->n, e->log_weight, scratch);
+        out->ess_clipped = clipped / n;
+        out->ess_clipped_per_generated = clipped / (double)e->n;
+        out->pareto_k = tbg_pareto_k(e->n, e->log_weight, scratch);
+        /* Small samples need lighter tails (Vehtari et al. 2024, section 3.2.4). */
+        out->pareto_k_limit = fmax(0, fmin(0.7, 1 - 1 / log10(n)));
+        double nll = 0, energy = 0, weighted = 0;
+        for (long k = 0; k < s.n; k++) {
+            nll -= e->log_q[s.index[k]] / n;
+            energy += e->reduced_energy[s.index[k]] / n;
+            weighted += s.weight[k] * e->reduced_energy[s.index[k]];
+        }
+        double dimensions = 3.0 * (e->n_atoms - 1);
+        out->nll_mean = nll + dimensions * log(10.0); /* density in 1/nm to density in 1/Angstrom */
+        out->nll_published = out->nll_mean - dimensions / 2 * log(2 * M_PI);
+        out->energy_mean = energy;
+        out->energy_mean_weighted = weighted;
+    }
+    if (status == TBG_OK && s.n)
+        status = bootstrap(e, &s, replicas > 0 ? replicas : 200, out);
+    advise(out);
+    free(scratch);
+    tbg_selection_free(&s);
+    return status;
+}
+
+/* ---- JSON ---- */
+
+json_t *tbg_json_real(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+json_t *tbg_json_dF(int n, const tbg_dF *dF) {
+    json_t *list = json_object();
+    for (int i = 0; i < n; i++)
+        json_object_set_new(list, dF[i].name,
+                            json_pack("{s:o, s:o}", "value", tbg_json_real(dF[i].dF.value), "error",
+                                      tbg_json_real(dF[i].dF.error)));
+    return list;
+}
+
+/* Text from outside may not be UTF-8; the file must not fail for that. */
+static json_t *text_or_null(const char *text) {
+    json_t *value = *text ? json_string(text) : json_null();
+    return value ? value : json_null();
+}
+
+json_t *tbg_json_info(const tbg_ensemble *e) {
+    const tbg_ensemble_info *i = &e->info;
+    json_t *j = json_object();
+    json_object_set_new(j, "sequence", text_or_null(i->sequence));
+    json_object_set_new(j, "model", text_or_null(i->model));
+    json_object_set_new(j, "backend", text_or_null(i->backend));
+    json_object_set_new(j, "forcefield", text_or_null(i->forcefield));
+    json_object_set_new(j, "engine", text_or_null(i->engine));
+    json_object_set_new(j, "temperature", i->temperature > 0 ? tbg_json_real(i->temperature) : json_null());
+    /* A seed beyond 2^63 would not survive as a JSON number. */
+    char seed[32];
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)i->seed);
+    json_object_set_new(j, "seed",
+                        i->seed <= INT64_MAX ? json_integer((json_int_t)i->seed) : json_string(seed));
+    json_object_set_new(j, "seconds_flow", tbg_json_real(i->seconds_flow));
+    json_object_set_new(j, "seconds_energy", tbg_json_real(i->seconds_energy));
+    json_object_set_new(j, "evaluations_per_sample", tbg_json_real(i->evaluations));
+    json_object_set_new(j, "forward_backward_position_nm", tbg_json_real(i->forward_backward_position));
+    json_object_set_new(j, "forward_backward_log_q", tbg_json_real(i->forward_backward_log_q));
+    json_object_set_new(j, "forward_backward_n", json_integer(i->forward_backward_n));
+    json_object_set_new(j, "version", json_string(TBG_VERSION));
+    return j;
+}
+
+json_t *tbg_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s) {
+    json_t *j = json_object(), *info = tbg_json_info(e);
+    const struct {
+        const char *name;
+        long value;
+    } counts[] = {{"n_generated", s->n_generated}, {"n_valid", s->n_valid},
+                  {"n_topology", s->n_topology},   {"n_mirrored", s->n_mirrored},
+                  {"n_chirality", s->n_chirality}, {"n_not_finite", s->n_not_finite}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        json_object_set_new(j, counts[i].name, json_integer(counts[i].value));
+    json_object_set_new(j, "weighted", json_boolean(s->weighted));
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {{"ess_raw", s->ess_raw.value},
+                   {"ess_raw_error", s->ess_raw.error},
+                   {"ess_raw_per_generated", s->ess_raw_per_generated},
+                   {"ess_clipped", s->ess_clipped},
+                   {"ess_clipped_per_generated", s->ess_clipped_per_generated},
+                   {"n_effective", s->n_effective},
+                   {"pareto_k", s->pareto_k},
+                   {"pareto_k_limit", s->pareto_k_limit},
+                   {"nll_mean", s->nll_mean},
+                   {"nll_published", s->nll_published},
+                   {"energy_mean", s->energy_mean},
+                   {"energy_mean_weighted", s->energy_mean_weighted}};
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        json_object_set_new(j, figures[i].name, tbg_json_real(figures[i].value));
+    json_object_set_new(j, "dF", tbg_json_dF(s->n_dF, s->dF));
+    json_object_set_new(j, "advice", json_string(s->advice));
+    json_object_update(j, info);
+    json_decref(info);
+    return j;
+}
+
+int tbg_ensemble_summary_json(const tbg_ensemble *e, const tbg_ensemble_summary *summary, char **text) {
+    json_t *j = tbg_json_summary(e, summary);
+    *text = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    json_decref(j);
+    return *text ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");
+}
