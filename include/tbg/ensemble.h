@@ -130,7 +130,7 @@ int tbg_wasserstein_line(long n, const double *x, const double *wx, long m, cons
                          double *w1, double *w2);
 /* Least-cost assignment of n rows to n columns by shortest augmenting paths. cost: [n][n]; column: [n] of
  * each row; *total: summed cost. */
-int tbg_assign(int n, const double *cost, int *column, double *total);
+int tbg_transport_assign(int n, const double *cost, int *column, double *total);
 /* W2 of two equal-size sets of n points in `dimension` coordinates; wrapped: coordinates are angles. */
 int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2);
 /* m draws with replacement by systematic resampling. index: [m] ascending. */

@@ -269,7 +269,7 @@ static int solve(const costs *c, int *column, double *total) {
     return status;
 }
 
-int tbg_assign(int n, const double *cost, int *column, double *total) {
+int tbg_transport_assign(int n, const double *cost, int *column, double *total) {
     for (size_t i = 0; i < (size_t)n * (size_t)n; i++)
         if (!isfinite(cost[i]))
             return tbg_fail(TBG_INPUT, "assignment: cost of row %zu, column %zu is not finite", i / (size_t)n,

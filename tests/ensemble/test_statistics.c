@@ -217,7 +217,7 @@ static void assignment(void **state) {
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
             c[i * N + j] = fmod(floor(1e6 * fabs(sin(12.9898 * (i + 1) + 78.233 * (j + 1)))), 1000);
-    assert_ok(tbg_assign(N, c, column, &total));
+    assert_ok(tbg_transport_assign(N, c, column, &total));
     CLOSE(total, 1504, 1e-12);
     for (int i = 0; i < N; i++) {
         sum += c[i * N + column[i]];
@@ -227,22 +227,22 @@ static void assignment(void **state) {
     for (int i = 0; i < N; i++)
         for (int j = 0; j < N; j++)
             c[i * N + j] = (i * 7 + j * 13 + i * j) % 5; /* many ties */
-    assert_ok(tbg_assign(N, c, column, &total));
+    assert_ok(tbg_transport_assign(N, c, column, &total));
     CLOSE(total, 48, 1e-12);
     for (int trial = 0; trial < 200; trial++) {
         int n = 1 + trial % 7;
         for (int i = 0; i < n * n; i++)
             c[i] = trial % 3 ? u(i + 50 * trial) - 0.5 : floor(4 * u(i + 50 * trial));
-        assert_ok(tbg_assign(n, c, NULL, &total));
+        assert_ok(tbg_transport_assign(n, c, NULL, &total));
         CLOSE(total + 10, brute(n, c, 0, 0) + 10, 1e-12);
     }
     for (int i = 0; i < N * N; i++)
         c[i] = 0;
-    assert_ok(tbg_assign(N, c, column, &total));
+    assert_ok(tbg_transport_assign(N, c, column, &total));
     assert_true(total == 0);
     c[5] = NAN;
-    assert_int_equal(tbg_assign(N, c, column, &total), TBG_INPUT);
-    assert_ok(tbg_assign(0, c, column, &total));
+    assert_int_equal(tbg_transport_assign(N, c, column, &total), TBG_INPUT);
+    assert_ok(tbg_transport_assign(0, c, column, &total));
 }
 
 static void points(double *p, int n, double a, double b) {
