@@ -22,7 +22,7 @@ typedef struct {
     const tbg_cpu_table *table;
     tbg_cpu_net *net;
     tbg_cpu_map *maps;
-    int n_maps, max_atoms, threads, level;
+    int n_maps, max_atoms, threads;
     tbg_cpu_work *work; /* [threads] */
     float *slots;       /* [n_slots][n_packed] */
     int n_slots;
@@ -37,8 +37,6 @@ static void destroy(void *state) {
         return;
     for (int k = 0; s->work && k < s->threads; k++)
         tbg_cpu_work_release(&s->work[k]);
-    if (s->reference)
-        tbg_network_reference.destroy(s->reference);
     tbg_cpu_net_free(s->net);
     free(s->maps);
     free(s->work);
@@ -55,11 +53,8 @@ static int create(const tbg_model *model, int max_atoms, int threads, void **sta
     s->table = TBG_SIMD_PICK(tbg_cpu_table_simd, tbg_simd_level());
     s->max_atoms = max_atoms;
     s->threads = threads;
-    s->level = -1;
     s->work = TBG_NEW(tbg_cpu_work, threads);
     int status = s->work ? tbg_cpu_net_create(model, s->table, &s->net, &s->maps, &s->n_maps) : TBG_FAILED;
-    if (!status)
-        status = tbg_network_reference.create(model, max_atoms, threads, &s->reference);
     if (status) {
         destroy(s);
         return status;
@@ -71,7 +66,7 @@ static int create(const tbg_model *model, int max_atoms, int threads, void **sta
 static int refresh(void *state) {
     cpu *s = state;
     tbg_cpu_net_pack(s->net, s->maps, s->n_maps, s->model->values);
-    return tbg_network_reference.refresh(s->reference);
+    return TBG_OK;
 }
 
 static const char *describe(const void *state) {
@@ -92,11 +87,8 @@ static int prepare(cpu *s, int n, const tbg_conditioning *const *molecule, int l
         s->first[b] = atoms;
         atoms += (size_t)molecule[b]->n_atoms;
     }
-    if (level > s->level) {
-        for (int k = 0; k < s->threads; k++)
-            TBG_TRY(tbg_cpu_work_ensure(s->net, s->max_atoms, level, &s->work[k]));
-        s->level = level;
-    }
+    for (int k = 0; k < s->threads; k++)
+        TBG_TRY(tbg_cpu_work_ensure(s->net, s->max_atoms, level, &s->work[k]));
     return TBG_OK;
 }
 
@@ -228,13 +220,40 @@ static int loss(void *state, int n, const tbg_conditioning *const *molecule, con
 static int divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                       const double *x, double *v, double *divergence_out) {
     cpu *s = state;
-    return tbg_network_reference.divergence(s->reference, n, molecule, t, x, v, divergence_out);
+    TBG_TRY(prepare(s, n, molecule, TBG_CPU_TANGENT));
+#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
+    for (int b = 0; b < n; b++) {
+        tbg_cpu_work *work = &s->work[omp_get_thread_num()];
+        tbg_cpu_work_load(s->net, work, molecule[b], t[b], x + 3 * s->first[b], 1);
+        divergence_out[b] = s->table->divergence(s->net, work);
+        if (v)
+            displacement(s->net, work, v + 3 * s->first[b]);
+    }
+    return TBG_OK;
 }
 
 static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                    const double *x, const double *x_dot, double *v, double *v_dot) {
     cpu *s = state;
-    return tbg_network_reference.tangent(s->reference, n, molecule, t, x, x_dot, v, v_dot);
+    TBG_TRY(prepare(s, n, molecule, TBG_CPU_TANGENT));
+#pragma omp parallel for schedule(dynamic) num_threads(s->threads)
+    for (int b = 0; b < n; b++) {
+        tbg_cpu_work *work = &s->work[omp_get_thread_num()];
+        double *out = v_dot + 3 * s->first[b];
+        const int atoms = molecule[b]->n_atoms;
+        tbg_cpu_work_load(s->net, work, molecule[b], t[b], x + 3 * s->first[b], 1);
+        s->table->tangent(s->net, work, x_dot + 3 * s->first[b], out);
+        for (int a = 0; a < 3; a++) {
+            double mean = 0;
+            for (int i = 0; i < atoms; i++)
+                mean += out[3 * i + a] / atoms;
+            for (int i = 0; i < atoms; i++)
+                out[3 * i + a] -= mean;
+        }
+        if (v)
+            displacement(s->net, work, v + 3 * s->first[b]);
+    }
+    return TBG_OK;
 }
 
 static int vjp(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,

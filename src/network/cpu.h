@@ -34,12 +34,15 @@ typedef struct {
     int n_in;                             /* node inputs, time included */
     int tile;                             /* edges per tile */
     float range;                          /* factor of s */
-    size_t embedding, embedding_bias, n_packed, n_transposed;
-    tbg_cpu_layer *layer;     /* [L] */
-    tbg_cpu_layer_t *layer_t; /* [L] */
-    float *w, *wt;            /* packed, transposed */
-    float *we_rows;           /* [L][ke][HP] row-major copy of we, for reverse mode */
+    size_t embedding, embedding_bias, zero, n_packed, n_transposed; /* zero: [2 HP] zeros */
+    tbg_cpu_layer *layer;                                           /* [L] */
+    tbg_cpu_layer_t *layer_t;                                       /* [L] */
+    float *w, *wt;                                                  /* packed, transposed */
+    float *we_rows; /* [L][ke][HP] row-major copy of we, for reverse mode */
 } tbg_cpu_net;
+
+/* Directions of one block of the divergence: x, y, z of eight atoms; padded to whole vectors. */
+enum { TBG_CPU_BLOCK = 24, TBG_CPU_BLOCK_PADDED = 32 };
 
 /* Scratch of one thread. Arrays over edges have room for max_edges rounded up to 64. */
 typedef struct {
@@ -48,17 +51,17 @@ typedef struct {
     int listed;              /* n for which receiver and sender are filled */
     int keep; /* 1: every layer's activations are stored, 0: one layer's, recomputed in reverse */
     int n_harmonic;
-    int *receiver, *sender; /* [E] */
-    int *harmonic;          /* [E] edges with a harmonic term, ascending */
-    double *x;              /* [L + 1][3][N] */
-    double *inputs;         /* [N][n_in] node inputs */
-    double *dx, *dx_input;  /* [3][N] */
-    float *ha;              /* [L][N][2 HP]: h | aggregated m */
-    float *ab;              /* [N][2 HP]: A | B */
-    float *pre4;            /* [L][N][HP] */
-    float *node;            /* [N][HP] */
-    float *features;        /* [E][ke] */
-    float *feature_slope;   /* [E][ke]: d feature / d input distance; 0 for the first */
+    int *receiver, *sender;      /* [E] */
+    int *harmonic, *harmonic_of; /* [E] edges with a harmonic term, ascending; [E] place in that list or -1 */
+    double *x;                   /* [L + 1][3][N] */
+    double *inputs;              /* [N][n_in] node inputs */
+    double *dx, *dx_input;       /* [3][N] */
+    float *ha;                   /* [L][N][2 HP]: h | aggregated m */
+    float *ab;                   /* [N][2 HP]: A | B */
+    float *pre4;                 /* [L][N][HP] */
+    float *node;                 /* [N][HP] */
+    float *features;             /* [E][ke] */
+    float *feature_slope;        /* [E][ke]: d feature / d input distance; 0 for the first */
     float *push; /* [3][E]: rho_ij (x_i - x_j)/r_ij of the input positions; 0 where there is none */
     float *push_rho, *push_slope; /* [E]: rho, d rho / d r */
     float *unit, *inverse_r;      /* [3][E] (x_i - x_j)/r_ij of the input, [E] 1/r */
@@ -69,8 +72,19 @@ typedef struct {
     float *t1, *t2, *t3, *t4;  /* [tile][HP] */
     float *dh, *dha, *dab, *dnode; /* [N][HP], [N][2HP], [N][2HP], [N][HP] */
     float *dfeatures;              /* [E][ke] */
+    /* Tangents, one layer at a time: what all directions share of an edge, [E][HP] each; pre1, pre2 and pre3
+     * are overwritten by the slopes d1, gate * d2 and by q. */
+    float *a2, *p,
+        *qh; /* silu(pre2); d gate / d y1; d harmonic gate / d y1 [n_harmonic] (y1: first activation) */
+    float *sigma, *gamma;    /* [E] rates of s and of the harmonic gate with r in the first layer */
+    float *x_dot;            /* [blocks][N][3][TBG_CPU_BLOCK_PADDED] */
+    float *h_dot;            /* [blocks][N][TBG_CPU_BLOCK][HP] */
+    float *ab_dot, *sum_dot; /* [N][TBG_CPU_BLOCK][2 HP], [N][TBG_CPU_BLOCK][HP] */
+    float *rows;             /* [TBG_CPU_BLOCK or tile][HP] */
+    float *moves;            /* [N][3][TBG_CPU_BLOCK_PADDED] */
+    double *v_dot;           /* [N][3] */
     void *block;
-    int level; /* what the block has room for, -1: nothing */
+    int level; /* what the block has room for: bits TBG_CPU_* */
 } tbg_cpu_work;
 
 typedef struct {
@@ -83,6 +97,10 @@ typedef struct {
      * none), dx becomes that of x(0). want_input: also dfeatures and the harmonic term's share in dx_input.
      */
     void (*backward)(const tbg_cpu_net *net, tbg_cpu_work *work, float *gradient, int want_input);
+    /* Trace of d x(L) / d x(0) - 1 from x(0), inputs, features and their slopes; x(L) too. */
+    double (*divergence)(const tbg_cpu_net *net, tbg_cpu_work *work);
+    /* One direction, given in x_dot [N][3] (double); v_dot: d (x(L) - x(0)), [N][3]. */
+    void (*tangent)(const tbg_cpu_net *net, tbg_cpu_work *work, const double *x_dot, double *v_dot);
     double (*gemm_rate)(void); /* Gflop/s of the micro-kernel, one thread */
 } tbg_cpu_table;
 
@@ -119,7 +137,7 @@ void tbg_cpu_net_unpack(const tbg_cpu_net *net, const tbg_cpu_map *maps, int n_m
                         float *values);
 
 /* ---- cpu_work.c ---- */
-enum { TBG_CPU_FORWARD = 0, TBG_CPU_REVERSE = 1, TBG_CPU_TANGENT = 2 };
+enum { TBG_CPU_FORWARD = 0, TBG_CPU_REVERSE = 1, TBG_CPU_TANGENT = 2 }; /* bits */
 /* Room for one thread: grows to what `level` needs; keeps what it has. */
 int tbg_cpu_work_ensure(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work *work);
 void tbg_cpu_work_release(tbg_cpu_work *work);

@@ -8,15 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-/* y = silu(x), slope = its derivative. */
-INLINE void silu_slope(size_t n, const float *x, float *y, float *slope) {
-    for (size_t c = 0; c < n; c += VW) {
-        vf v = load(x + c), sigma = vsigmoid(v), a = v * sigma;
-        store(y + c, a);
-        store(slope + c, sigma + a * (1.0f - sigma));
-    }
-}
-
 INLINE void times(size_t n, const float *factor, float *x) {
     for (size_t c = 0; c < n; c += VW)
         store(x + c, load(x + c) * load(factor + c));
@@ -38,26 +29,6 @@ INLINE void coordinate_reverse(int M, int nv, const float *pre3, const float *ds
         }
         store(dwc + c * VW, sum_w);
         store(db3 + c * VW, sum_b);
-    }
-}
-
-/* Row dots z[m] = sum_c a[m][c] b[m][c]. b_step 0: b is one row. */
-INLINE void row_dots(int M, int nv, const float *a, const float *b, size_t b_step, float *z) {
-    for (int m = 0; m < M; m += VW) {
-        vf sum[VW];
-        int rows = M - m < VW ? M - m : VW;
-        for (int r = rows; r < VW; r++)
-            sum[r] = (vf){0};
-        for (int r = 0; r < rows; r++) {
-            const float *p = a + (size_t)(m + r) * (size_t)nv * VW, *q = b + (size_t)(m + r) * b_step;
-            vf s = {0};
-            for (int c = 0; c < nv; c++)
-                s += load(p + c * VW) * load(q + c * VW);
-            sum[r] = s;
-        }
-        vf total = lane_sums(sum);
-        for (int r = 0; r < rows; r++)
-            z[m + r] = total[r];
     }
 }
 
@@ -85,8 +56,6 @@ static void coordinate_slopes(const tbg_cpu_net *net, tbg_cpu_work *work, const 
 static void geometry_reverse(const tbg_cpu_net *net, tbg_cpu_work *work, const float *s) {
     const int n = work->n;
     const size_t E = (size_t)work->capacity;
-    double out[3] = {0, 0, 0};
-    (void)out;
     float *dr2 = work->dr2;
     /* Per edge: gradient at x_i - x_j, written over ds, z and dr2 as three components. */
     for (int i = 0; i < n; i++) {
@@ -294,18 +263,3 @@ void backward_pass(const tbg_cpu_net *net, tbg_cpu_work *work, float *gradient, 
                     store(d + c * VW, load(d + c * VW) + f * load(dh + (size_t)i * row + c * VW));
         }
 }
-
-const tbg_cpu_table TBG_SIMD_NAME(tbg_cpu_table_simd) = {
-#if defined(TBG_ARCH_avx512)
-    .name = "cpu/avx512",
-#elif defined(TBG_ARCH_avx2)
-    .name = "cpu/avx2",
-#else
-    .name = "cpu/base",
-#endif
-    .width = VW,
-    .panel = PANEL,
-    .forward = forward_pass,
-    .backward = backward_pass,
-    .gemm_rate = measure_gemm,
-};

@@ -131,7 +131,7 @@ void layer_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_la
 }
 
 /* x(l + 1) from s and the harmonic term. */
-static void move_atoms(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_layer) {
+void move_atoms(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_layer) {
     const int n = work->n;
     const size_t E = (size_t)work->capacity, at = store_layer >= 0 ? (size_t)store_layer * E : 0;
     const float *s = work->s + at, *g = work->g + at, *d = work->d, *scale = work->scale;
@@ -160,7 +160,7 @@ static void move_atoms(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int st
 }
 
 /* h(l + 1) = h + W5 silu(W4 [h, sum_j m_ij] + b4) + b5 */
-static void update_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
+void update_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
     const int hp = net->hp, nv = hp / VW, n = work->n;
     const tbg_cpu_layer *layer = &net->layer[l];
     const float *ha = work->ha + (size_t)l * (size_t)n * 2 * (size_t)hp;
@@ -177,7 +177,7 @@ static void update_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
         }
 }
 
-void forward_pass(const tbg_cpu_net *net, tbg_cpu_work *work, int store_all) {
+void embed_nodes(const tbg_cpu_net *net, tbg_cpu_work *work) {
     const int hp = net->hp, nv = hp / VW, n = work->n;
     for (int i = 0; i < n; i++) {
         float *h = work->ha + (size_t)i * 2 * (size_t)hp;
@@ -190,6 +190,11 @@ void forward_pass(const tbg_cpu_net *net, tbg_cpu_work *work, int store_all) {
                     store(h + c * VW, load(h + c * VW) + f * load(row + c * VW));
         }
     }
+}
+
+void forward_pass(const tbg_cpu_net *net, tbg_cpu_work *work, int store_all) {
+    const int hp = net->hp, nv = hp / VW, n = work->n;
+    embed_nodes(net, work);
     for (int l = 0; l < net->layers; l++) {
         const tbg_cpu_layer *layer = &net->layer[l];
         const int last = l == net->layers - 1, slot = store_all ? (work->keep ? l : 0) : -1;

@@ -68,20 +68,85 @@ INLINE void panel_rows(const int panel, int M, int K, const float *A, size_t row
 }
 
 /* Panels in the order of tbg_cpu_pack_index: full ones, then halves. */
-void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias,
-                 float *C, size_t ldc) {
+void gemm_packed_part(int M, int vectors, int K, int packed_K, int k0, const float *A, size_t lda,
+                      const float *W, const float *bias, float *C, size_t ldc) {
     int c = 0;
     for (; c + PANEL <= vectors; c += PANEL)
-        panel_rows(PANEL, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, PANEL * VW,
-                   bias ? bias + c * VW : NULL, C + c * VW, ldc);
+        panel_rows(PANEL, M, K, A, lda, 1, W + ((size_t)packed_K * (size_t)c + (size_t)(k0 * PANEL)) * VW,
+                   PANEL * VW, bias ? bias + c * VW : NULL, C + c * VW, ldc);
 #if PANEL > 2
     for (; c + 2 <= vectors; c += 2)
-        panel_rows(2, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, 2 * VW, bias ? bias + c * VW : NULL,
-                   C + c * VW, ldc);
+        panel_rows(2, M, K, A, lda, 1, W + ((size_t)packed_K * (size_t)c + (size_t)(k0 * 2)) * VW, 2 * VW,
+                   bias ? bias + c * VW : NULL, C + c * VW, ldc);
 #endif
     for (; c < vectors; c++)
-        panel_rows(1, M, K, A, lda, 1, W + (size_t)K * (size_t)c * VW, VW, bias ? bias + c * VW : NULL,
-                   C + c * VW, ldc);
+        panel_rows(1, M, K, A, lda, 1, W + ((size_t)packed_K * (size_t)c + (size_t)k0) * VW, VW,
+                   bias ? bias + c * VW : NULL, C + c * VW, ldc);
+}
+
+void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias,
+                 float *C, size_t ldc) {
+    gemm_packed_part(M, vectors, K, K, 0, A, lda, W, bias, C, ldc);
+}
+
+/* A register block whose result is not stored but weighed and added: S[m] += f (A W)[m] + z[m] a. */
+INLINE void weighed_block(const int rows, const int panel, int K, const float *restrict A,
+                          const float *restrict W, const float *f, const float *a, const float *z,
+                          float *restrict S, size_t lds) {
+    vf acc[ROWS][PANEL];
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+        for (int n = 0; n < panel; n++)
+            acc[m][n] = (vf){0};
+    for (int k = 0; k < K; k++) {
+        vf b[PANEL];
+#pragma GCC unroll 4
+        for (int n = 0; n < panel; n++)
+            b[n] = load(W + (size_t)(k * panel + n) * VW);
+#pragma GCC unroll 8
+        for (int m = 0; m < rows; m++) {
+            float x = A[(size_t)m * (size_t)K + (size_t)k];
+#pragma GCC unroll 4
+            for (int n = 0; n < panel; n++)
+                acc[m][n] += x * b[n];
+        }
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < panel; n++) {
+        vf fn = load(f + n * VW), an = load(a + n * VW);
+#pragma GCC unroll 8
+        for (int m = 0; m < rows; m++) {
+            float *s = S + (size_t)m * lds + n * VW;
+            store(s, load(s) + fn * acc[m][n] + z[m] * an);
+        }
+    }
+}
+
+INLINE void weighed_rows(const int panel, int M, int K, const float *A, const float *W, const float *f,
+                         const float *a, const float *z, float *S, size_t lds) {
+    int m = 0;
+    for (; m + ROWS <= M; m += ROWS)
+        weighed_block(ROWS, panel, K, A + (size_t)m * (size_t)K, W, f, a, z + m, S + (size_t)m * lds, lds);
+    for (; m + 3 <= M; m += 3)
+        weighed_block(3, panel, K, A + (size_t)m * (size_t)K, W, f, a, z + m, S + (size_t)m * lds, lds);
+    for (; m < M; m++)
+        weighed_block(1, panel, K, A + (size_t)m * (size_t)K, W, f, a, z + m, S + (size_t)m * lds, lds);
+}
+
+/* S[m][..] += f[..] (A W)[m][..] + z[m] a[..]; A: [M][K] contiguous rows. */
+void gemm_weighed(int M, int vectors, int K, const float *A, const float *W, const float *f, const float *a,
+                  const float *z, float *S, size_t lds) {
+    int c = 0;
+    for (; c + PANEL <= vectors; c += PANEL)
+        weighed_rows(PANEL, M, K, A, W + (size_t)K * (size_t)c * VW, f + c * VW, a + c * VW, z, S + c * VW,
+                     lds);
+#if PANEL > 2
+    for (; c + 2 <= vectors; c += 2)
+        weighed_rows(2, M, K, A, W + (size_t)K * (size_t)c * VW, f + c * VW, a + c * VW, z, S + c * VW, lds);
+#endif
+    for (; c < vectors; c++)
+        weighed_rows(1, M, K, A, W + (size_t)K * (size_t)c * VW, f + c * VW, a + c * VW, z, S + c * VW, lds);
 }
 
 void gemm_outer(int M, int vectors, int K, const float *A, size_t lda, const float *B, size_t ldb, float *C,

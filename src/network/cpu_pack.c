@@ -136,6 +136,7 @@ int tbg_cpu_net_create(const tbg_model *model, const tbg_cpu_table *table, tbg_c
     size_t used = 0, used_t = 0;
     net->embedding = take(&used, (size_t)net->n_in * h);
     net->embedding_bias = take(&used, h);
+    net->zero = take(&used, 2 * h);
     add(&list, -1, "embedding.weight", net->embedding, net->n_in, hp)->plain = 1;
     add_vector(&list, -1, "embedding.bias", net->embedding_bias, hp);
     for (int l = 0; l < L; l++) {

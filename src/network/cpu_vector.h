@@ -138,6 +138,35 @@ INLINE vf vtanh(vf x) {
     return choose(y < 0.16f, small, large + 0.0f * x); /* NaN stays NaN */
 }
 
+/* y = silu(x), slope = its derivative. */
+INLINE void silu_slope(size_t n, const float *x, float *y, float *slope) {
+    for (size_t c = 0; c < n; c += VW) {
+        vf v = load(x + c), sigma = vsigmoid(v), a = v * sigma;
+        store(y + c, a);
+        store(slope + c, sigma + a * (1.0f - sigma));
+    }
+}
+
+/* Row dots z[m] = sum_c a[m][c] b[m][c]. b_step 0: b is one row. */
+INLINE void row_dots(int M, int nv, const float *a, const float *b, size_t b_step, float *z) {
+    for (int m = 0; m < M; m += VW) {
+        vf sum[VW];
+        int rows = M - m < VW ? M - m : VW;
+        for (int r = rows; r < VW; r++)
+            sum[r] = (vf){0};
+        for (int r = 0; r < rows; r++) {
+            const float *p = a + (size_t)(m + r) * (size_t)nv * VW, *q = b + (size_t)(m + r) * b_step;
+            vf s = {0};
+            for (int c = 0; c < nv; c++)
+                s += load(p + c * VW) * load(q + c * VW);
+            sum[r] = s;
+        }
+        vf total = lane_sums(sum);
+        for (int r = 0; r < rows; r++)
+            z[m + r] = total[r];
+    }
+}
+
 /* ---- products (cpu_gemm_simd.c) ---- */
 #define gemm_packed TBG_SIMD_NAME(tbg_cpu_gemm_packed)
 #define gemm_outer TBG_SIMD_NAME(tbg_cpu_gemm_outer)
@@ -147,6 +176,14 @@ INLINE vf vtanh(vf x) {
 /* C[M][vectors * VW] = A[M][K] W[K][..] + bias, W packed; bias NULL: C += A W. */
 void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const float *W, const float *bias,
                  float *C, size_t ldc);
+#define gemm_packed_part TBG_SIMD_NAME(tbg_cpu_gemm_packed_part)
+#define gemm_weighed TBG_SIMD_NAME(tbg_cpu_gemm_weighed)
+/* The same with rows k0 .. k0 + K - 1 of a W packed with packed_K rows. */
+void gemm_packed_part(int M, int vectors, int K, int packed_K, int k0, const float *A, size_t lda,
+                      const float *W, const float *bias, float *C, size_t ldc);
+/* S[m][..] += f[..] (A W)[m][..] + z[m] a[..]; rows of A contiguous. */
+void gemm_weighed(int M, int vectors, int K, const float *A, const float *W, const float *f, const float *a,
+                  const float *z, float *S, size_t lds);
 /* C[K][..] += sum over rows e < M of A[e][k] B[e][..], all row-major: the gradient of weights [k][c]. */
 void gemm_outer(int M, int vectors, int K, const float *A, size_t lda, const float *B, size_t ldb, float *C,
                 size_t ldc);
@@ -160,6 +197,25 @@ double measure_gemm(void);
 #define layer_edges TBG_SIMD_NAME(tbg_cpu_layer_edges)
 #define forward_pass TBG_SIMD_NAME(tbg_cpu_forward)
 #define backward_pass TBG_SIMD_NAME(tbg_cpu_backward)
+#define move_atoms TBG_SIMD_NAME(tbg_cpu_move_atoms)
+#define update_nodes TBG_SIMD_NAME(tbg_cpu_update_nodes)
+#define embed_nodes TBG_SIMD_NAME(tbg_cpu_embed_nodes)
+#define divergence_pass TBG_SIMD_NAME(tbg_cpu_divergence)
+#define tangent_pass TBG_SIMD_NAME(tbg_cpu_tangent)
+void embed_nodes(const tbg_cpu_net *net, tbg_cpu_work *work);
+void move_atoms(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_layer);
+void update_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l);
+#define share_layer TBG_SIMD_NAME(tbg_cpu_share_layer)
+#define slope_row TBG_SIMD_NAME(tbg_cpu_slope_row)
+#define tangent_nodes TBG_SIMD_NAME(tbg_cpu_tangent_nodes)
+#define primal_layer TBG_SIMD_NAME(tbg_cpu_primal_layer)
+void share_layer(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int need_messages);
+void slope_row(const tbg_cpu_net *net, const tbg_cpu_work *work, int l, size_t e, float factor_r, float *out);
+void tangent_nodes(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int n_rows, float *h_dot, int h_zero,
+                   float *scratch);
+void primal_layer(const tbg_cpu_net *net, tbg_cpu_work *work, int l);
+double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work);
+void tangent_pass(const tbg_cpu_net *net, tbg_cpu_work *work, const double *x_dot, double *v_dot);
 void layer_geometry(const tbg_cpu_net *net, tbg_cpu_work *work, int l);
 void layer_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int store_layer, int need_messages);
 void forward_pass(const tbg_cpu_net *net, tbg_cpu_work *work, int store);

@@ -17,12 +17,16 @@
 static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work *w, tbg_arena *arena) {
     const size_t N = (size_t)max_atoms, hp = (size_t)net->hp, L = (size_t)net->layers, ke = (size_t)net->ke;
     const size_t E = (N * (N - 1) + 127) / 64 * 64, tile = (size_t)net->tile;
-    const size_t stored = level >= TBG_CPU_REVERSE ? (w->keep ? L : 1) : 0, sheets = stored ? stored : 1;
+    const size_t stored = level & TBG_CPU_REVERSE ? (w->keep ? L : 1)
+                          : level                 ? 1
+                                                  : 0,
+                 sheets = stored ? stored : 1;
     w->max_atoms = max_atoms;
     w->capacity = (int)E;
     w->receiver = TBG_TAKE(arena, int, E);
     w->sender = TBG_TAKE(arena, int, E);
     w->harmonic = TBG_TAKE(arena, int, E);
+    w->harmonic_of = TBG_TAKE(arena, int, E);
     w->x = TBG_TAKE(arena, double, (L + 1) * 3 * N);
     w->inputs = TBG_TAKE(arena, double, N *(size_t)net->n_in);
     w->ha = TBG_TAKE(arena, float, L *N * 2 * hp);
@@ -41,7 +45,7 @@ static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work
     w->t1 = TBG_TAKE(arena, float, tile *hp);
     w->t2 = TBG_TAKE(arena, float, tile *hp);
     w->t3 = TBG_TAKE(arena, float, tile *hp);
-    if (level < TBG_CPU_REVERSE)
+    if (!level)
         return;
     w->t4 = TBG_TAKE(arena, float, tile *hp);
     w->feature_slope = TBG_TAKE(arena, float, E *ke);
@@ -52,9 +56,27 @@ static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work
     w->pre1 = TBG_TAKE(arena, float, stored *E *hp);
     w->pre2 = TBG_TAKE(arena, float, stored *E *hp);
     w->pre3 = TBG_TAKE(arena, float, stored *E *hp);
+    w->dnode = TBG_TAKE(arena, float, N *hp);
+    w->ds = TBG_TAKE(arena, float, E);
+    if (level & TBG_CPU_TANGENT) {
+        const size_t blocks = (3 * N + TBG_CPU_BLOCK - 1) / TBG_CPU_BLOCK, D = TBG_CPU_BLOCK;
+        w->a2 = TBG_TAKE(arena, float, E *hp);
+        w->p = TBG_TAKE(arena, float, E *hp);
+        w->qh = TBG_TAKE(arena, float, net->spec.harmonic_term ? E *hp : 1);
+        w->sigma = TBG_TAKE(arena, float, E);
+        w->gamma = TBG_TAKE(arena, float, E);
+        w->x_dot = TBG_TAKE(arena, float, blocks *N * 3 * TBG_CPU_BLOCK_PADDED);
+        w->h_dot = TBG_TAKE(arena, float, blocks *N *D *hp);
+        w->ab_dot = TBG_TAKE(arena, float, N *D * 2 * hp);
+        w->sum_dot = TBG_TAKE(arena, float, N *D *hp);
+        w->rows = TBG_TAKE(arena, float, (tile > D ? tile : D) * hp);
+        w->moves = TBG_TAKE(arena, float, N * 3 * TBG_CPU_BLOCK_PADDED);
+        w->v_dot = TBG_TAKE(arena, double, 3 * N);
+    }
+    if (!(level & TBG_CPU_REVERSE))
+        return;
     w->dx = TBG_TAKE(arena, double, 3 * N);
     w->dx_input = TBG_TAKE(arena, double, 3 * N);
-    w->ds = TBG_TAKE(arena, float, E);
     w->dg = TBG_TAKE(arena, float, E);
     w->dr2 = TBG_TAKE(arena, float, E);
     w->dh = TBG_TAKE(arena, float, N *hp);
@@ -65,8 +87,9 @@ static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work
 }
 
 int tbg_cpu_work_ensure(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work *work) {
-    if (work->block && work->level >= level)
+    if (work->block && (work->level & level) == level)
         return TBG_OK;
+    level |= work->block ? work->level : 0;
     tbg_cpu_work next = {.level = level};
     const size_t N = (size_t)max_atoms;
     const size_t all = (size_t)net->layers * 3 * N * N * (size_t)net->hp * sizeof(float);
@@ -132,6 +155,7 @@ void tbg_cpu_work_load(const tbg_cpu_net *net, tbg_cpu_work *work, const tbg_con
             size_t ij = (size_t)i * (size_t)n + (size_t)j;
             int class = molecule->bond_class[ij],
                 harmonic = spec->harmonic_term && (class == 1 || class == 2);
+            work->harmonic_of[e] = harmonic ? n_harmonic : -1;
             if (i < j || harmonic || slopes) {
                 double dx = x[3 * i] - x[3 * j], dy = x[3 * i + 1] - x[3 * j + 1],
                        dz = x[3 * i + 2] - x[3 * j + 2];
