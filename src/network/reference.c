@@ -91,15 +91,23 @@ static double dot(int n, const double *a, const double *b) {
     return sum;
 }
 
-static void axpy(int n, double a, const double *restrict x, double *restrict y) {
+/* Wider registers where the machine has them, from the same C; without fused operations, so that every
+ * machine rounds alike. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+WIDE static void axpy(int n, double a, const double *restrict x, double *restrict y) {
 #pragma omp simd
     for (int i = 0; i < n; i++)
         y[i] += a * x[i];
 }
 
 /* y[c][o] += sum_i wt[i][o] x[c][i] for `count` vectors. wt: rows of length n_out. */
-static void multiply(int n_in, int n_out, const double *restrict wt, int count, const double *restrict x,
-                     size_t x_stride, double *restrict y, size_t y_stride) {
+WIDE static void multiply(int n_in, int n_out, const double *restrict wt, int count, const double *restrict x,
+                          size_t x_stride, double *restrict y, size_t y_stride) {
     int i = 0;
     for (; i + 4 <= n_in; i += 4) {
         const double *restrict w0 = wt + (size_t)i * (size_t)n_out, *restrict w1 = w0 + n_out;
