@@ -324,3 +324,11 @@ const tbg_network_kernels tbg_network_cpu = {
     .vjp = vjp,
     .describe = describe,
 };
+
+double tbg_network_gemm_gflops(int threads) {
+    const tbg_cpu_table *table = TBG_SIMD_PICK(tbg_cpu_table_simd, tbg_simd_level());
+    double sum = 0;
+#pragma omp parallel num_threads(threads > 0 ? threads : omp_get_max_threads()) reduction(+ : sum)
+    sum += table->gemm_rate();
+    return sum;
+}
