@@ -322,7 +322,8 @@ static int write_log(tbg_trainer *t, int validated, double rate, double window) 
         for (int k = 0; k < BINS; k++)
             json_array_append_new(bins, tbg_json_real(t->bins[k]));
         for (int k = 0; k <= BINS; k++)
-            json_array_append_new(edges, json_real(t->recipe.time_sampling == TBG_TIME_GRADED
+            json_array_append_new(edges, json_real(k == 0 ? 0
+                                                   : t->recipe.time_sampling == TBG_TIME_GRADED
                                                        ? tbg_time_of_u(t->recipe.graded_d, (double)k / BINS)
                                                        : (double)k / BINS));
         json_object_set_new(line, "validation_loss", tbg_json_real(s->validation_loss));
