@@ -1,5 +1,6 @@
 /* cmd_build.c: tbg build: sequence -> minimised start structure. The same sequence gives the same file. */
 #include "app.h"
+#include "molecule/refused.h"
 #include "tbg/dynamics.h"
 #include "tbg/molecule.h"
 #include "tbg/status.h"
@@ -16,6 +17,11 @@ static int minimise(tbg_molecule *m, const char *forcefield, tbg_minimum *minimu
     tbg_system *system;
     tbg_checker *checker = NULL;
     TBG_TRY(tbg_system_create(m, forcefield, -1, &system));
+    if (!system->n_bonds) { /* quantum chemistry: its system carries elements only */
+        tbg_system_free(system);
+        return tbg_fail(TBG_INPUT, "%s has no table of terms to minimise; take a classical force field",
+                        forcefield);
+    }
     size_t size = sizeof *m->positions * (size_t)m->n_atoms;
     double *x = malloc(size);
     int status = x ? tbg_checker_create(m, &checker) : tbg_fail(TBG_FAILED, "no memory");
@@ -58,6 +64,12 @@ int cmd_build(int argc, char **argv) {
     int status = tbg_molecule_from_sequence(sequence, &m);
     if (status != TBG_OK)
         return app_fail("build", status);
+    if (strlen(sequence) == 3 &&
+        tbg_residue_canonical(sequence)) /* "ALA" is Ala-Leu-Ala: rarely what was meant */
+        fprintf(
+            stderr,
+            "tbg build: note: %s is read as three one-letter codes; a single residue is its letter alone\n",
+            sequence);
     if (!raw)
         status = minimise(m, forcefield, &minimum);
     if (status != TBG_OK)

@@ -57,8 +57,8 @@ int tbg_molecule_format_pdb(const tbg_molecule *m, const double *positions, char
     }
     if (m->n_residues) {
         const tbg_residue *r = &m->residues[m->n_residues - 1];
-        fprintf(out, "TER   %5d      %3s %c%4d%c\n", m->n_atoms + 1, r->name, r->chain, r->number,
-                r->insertion);
+        fprintf(out, "TER   %5d      %3s %c%4d", m->n_atoms + 1, r->name, r->chain, r->number);
+        fprintf(out, r->insertion == ' ' ? "\n" : "%c\n", r->insertion);
     }
     write_conect(m, out);
     fprintf(out, "END\n");
