@@ -169,7 +169,7 @@ void tbg_featurize(const tbg_featurizer *f, const double *positions, double *fea
 typedef struct {
     long n;
     int n_atoms, n_parts;
-    long *part;             /* [n_parts + 1] first frame of each file, and n */
+    long *part;             /* [n_parts + 1] first frame of each run, and n */
     float *positions;       /* [n][n_atoms][3] nm */
     double interval;        /* ps between frames, 0 if unknown */
     double *reduced_energy; /* [n_energy] U/kT of frames energy_frame, or NULL */
@@ -177,7 +177,7 @@ typedef struct {
     char *forcefield;   /* of the first file, or NULL */
     double temperature; /* of the first file, 0 if unknown */
 } tbg_reference;
-/* burn_in: ps dropped at the start of every file (frames if a file has no times). */
+/* burn_in: ps dropped at the start of every run (frames if a file has no times). */
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out);
 void tbg_reference_free(tbg_reference *r);

@@ -73,7 +73,7 @@ static int write_frames(const tbg_ensemble *e, const char *pdb, const char *meta
 int tbg_ensemble_write(const tbg_ensemble *e, const tbg_ensemble_summary *summary, const char *directory) {
     char path[4096], *pdb = NULL, *text = NULL, *metadata = NULL;
     TBG_TRY(tbg_make_directory(directory));
-    json_t *info = tbg_json_info(e);
+    json_t *info = tbg_ensemble_json_info(e);
     json_object_set_new(info, "weighted", json_boolean(e->weighted));
     metadata = json_dumps(info, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(info);

@@ -4,8 +4,8 @@
 #include <jansson.h>
 #include "tbg/ensemble.h"
 
-json_t *tbg_json_real(double x); /* null if not finite */
-json_t *tbg_json_dF(int n, const tbg_dF *dF);
-json_t *tbg_json_info(const tbg_ensemble *e);
-json_t *tbg_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s);
+json_t *tbg_ensemble_json_real(double x); /* null if not finite */
+json_t *tbg_ensemble_json_dF(int n, const tbg_dF *dF);
+json_t *tbg_ensemble_json_info(const tbg_ensemble *e);
+json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s);
 #endif

@@ -170,16 +170,16 @@ int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_sum
 
 /* ---- JSON ---- */
 
-json_t *tbg_json_real(double x) {
+json_t *tbg_ensemble_json_real(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-json_t *tbg_json_dF(int n, const tbg_dF *dF) {
+json_t *tbg_ensemble_json_dF(int n, const tbg_dF *dF) {
     json_t *list = json_object();
     for (int i = 0; i < n; i++)
         json_object_set_new(list, dF[i].name,
-                            json_pack("{s:o, s:o}", "value", tbg_json_real(dF[i].dF.value), "error",
-                                      tbg_json_real(dF[i].dF.error)));
+                            json_pack("{s:o, s:o}", "value", tbg_ensemble_json_real(dF[i].dF.value), "error",
+                                      tbg_ensemble_json_real(dF[i].dF.error)));
     return list;
 }
 
@@ -189,7 +189,7 @@ static json_t *text_or_null(const char *text) {
     return value ? value : json_null();
 }
 
-json_t *tbg_json_info(const tbg_ensemble *e) {
+json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     const tbg_ensemble_info *i = &e->info;
     json_t *j = json_object();
     json_object_set_new(j, "sequence", text_or_null(i->sequence));
@@ -197,24 +197,26 @@ json_t *tbg_json_info(const tbg_ensemble *e) {
     json_object_set_new(j, "backend", text_or_null(i->backend));
     json_object_set_new(j, "forcefield", text_or_null(i->forcefield));
     json_object_set_new(j, "engine", text_or_null(i->engine));
-    json_object_set_new(j, "temperature", i->temperature > 0 ? tbg_json_real(i->temperature) : json_null());
+    json_object_set_new(j, "temperature",
+                        i->temperature > 0 ? tbg_ensemble_json_real(i->temperature) : json_null());
     /* A seed beyond 2^63 would not survive as a JSON number. */
     char seed[32];
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)i->seed);
     json_object_set_new(j, "seed",
                         i->seed <= INT64_MAX ? json_integer((json_int_t)i->seed) : json_string(seed));
-    json_object_set_new(j, "seconds_flow", tbg_json_real(i->seconds_flow));
-    json_object_set_new(j, "seconds_energy", tbg_json_real(i->seconds_energy));
-    json_object_set_new(j, "evaluations_per_sample", tbg_json_real(i->evaluations));
-    json_object_set_new(j, "forward_backward_position_nm", tbg_json_real(i->forward_backward_position));
-    json_object_set_new(j, "forward_backward_log_q", tbg_json_real(i->forward_backward_log_q));
+    json_object_set_new(j, "seconds_flow", tbg_ensemble_json_real(i->seconds_flow));
+    json_object_set_new(j, "seconds_energy", tbg_ensemble_json_real(i->seconds_energy));
+    json_object_set_new(j, "evaluations_per_sample", tbg_ensemble_json_real(i->evaluations));
+    json_object_set_new(j, "forward_backward_position_nm",
+                        tbg_ensemble_json_real(i->forward_backward_position));
+    json_object_set_new(j, "forward_backward_log_q", tbg_ensemble_json_real(i->forward_backward_log_q));
     json_object_set_new(j, "forward_backward_n", json_integer(i->forward_backward_n));
     json_object_set_new(j, "version", json_string(TBG_VERSION));
     return j;
 }
 
-json_t *tbg_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s) {
-    json_t *j = json_object(), *info = tbg_json_info(e);
+json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s) {
+    json_t *j = json_object(), *info = tbg_ensemble_json_info(e);
     const struct {
         const char *name;
         long value;
@@ -240,8 +242,8 @@ json_t *tbg_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s) {
                    {"energy_mean", s->energy_mean},
                    {"energy_mean_weighted", s->energy_mean_weighted}};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
-        json_object_set_new(j, figures[i].name, tbg_json_real(figures[i].value));
-    json_object_set_new(j, "dF", tbg_json_dF(s->n_dF, s->dF));
+        json_object_set_new(j, figures[i].name, tbg_ensemble_json_real(figures[i].value));
+    json_object_set_new(j, "dF", tbg_ensemble_json_dF(s->n_dF, s->dF));
     json_object_set_new(j, "advice", json_string(s->advice));
     json_object_update(j, info);
     json_decref(info);
@@ -249,7 +251,7 @@ json_t *tbg_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s) {
 }
 
 int tbg_ensemble_summary_json(const tbg_ensemble *e, const tbg_ensemble_summary *summary, char **text) {
-    json_t *j = tbg_json_summary(e, summary);
+    json_t *j = tbg_ensemble_json_summary(e, summary);
     *text = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     json_decref(j);
     return *text ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");

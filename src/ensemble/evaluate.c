@@ -1,0 +1,369 @@
+/* evaluate.c: distances between an ensemble and a reference (SPEC 3), each before and after weighting and, as
+ * the scale to judge them by, between the reference's own halves. */
+#include "tbg/ensemble.h"
+#include "base/memory.h"
+#include "ensemble/json.h"
+#include "tbg/status.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICA_FRAMES 50000 /* most frames of the reference that the fit sees */
+
+static void note(tbg_evaluation *v, const char *format, ...) {
+    size_t at = strlen(v->note);
+    va_list arguments;
+    va_start(arguments, format);
+    if (at && at + 1 < sizeof v->note)
+        v->note[at++] = ' ';
+    vsnprintf(v->note + at, sizeof v->note - at, format, arguments);
+    va_end(arguments);
+}
+
+/* Which samples and frames the two-dimensional transports see: n each. */
+typedef struct {
+    int n, n_half;
+    long *proposal, *weighted; /* [n] sample numbers in the ensemble */
+    long *reference;           /* [n] frames */
+    long *first, *second;      /* [n_half] frames of either half of the reference */
+} choice;
+
+static void spread(long from, long of, int n, long *out) {
+    for (int k = 0; k < n; k++)
+        out[k] = from + (long)((double)k * (double)of / n);
+}
+
+static int choose(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r, long n_transport,
+                  choice *c, long **storage) {
+    long n = n_transport < s->n ? n_transport : s->n, half = r->n / 2;
+    if (n > r->n)
+        n = r->n;
+    c->n = (int)n;
+    c->n_half = (int)(n < half ? n : half);
+    long *all = *storage = tbg_alloc(5 * (size_t)n, sizeof *all);
+    if (!all)
+        return TBG_FAILED;
+    c->proposal = all;
+    c->weighted = all + n;
+    c->reference = all + 2 * n;
+    c->first = all + 3 * n;
+    c->second = all + 4 * n;
+    spread(0, s->n, c->n, c->proposal);
+    tbg_resample(s->n, s->weight, n, e->info.seed, c->weighted);
+    for (int k = 0; k < c->n; k++) {
+        c->proposal[k] = s->index[c->proposal[k]];
+        c->weighted[k] = s->index[c->weighted[k]];
+    }
+    spread(0, r->n, c->n, c->reference);
+    spread(0, half, c->n_half, c->first);
+    spread(half, r->n - half, c->n_half, c->second);
+    return TBG_OK;
+}
+
+/* A configuration as doubles. x: [n_atoms][3] scratch, used for the reference. */
+static const double *frame(const tbg_ensemble *e, const tbg_reference *r, long i, double *x) {
+    size_t size = (size_t)e->n_atoms * 3;
+    if (!r)
+        return e->positions + (size_t)i * size;
+    for (size_t k = 0; k < size; k++)
+        x[k] = r->positions[(size_t)i * size + k];
+    return x;
+}
+
+/* What makes points of configurations: torsions or TICA coordinates. */
+typedef struct {
+    int dimension, wrapped;
+    const tbg_torsion *torsions; /* [dimension] */
+    const tbg_featurizer *featurizer;
+    const tbg_tica *tica;
+    double *x, *features; /* scratch */
+} view;
+
+static void project(const view *w, const tbg_ensemble *e, const tbg_reference *r, int n, const long *index,
+                    double *points) {
+    for (int k = 0; k < n; k++) {
+        const double *x = frame(e, r, index[k], w->x);
+        double *p = points + (size_t)k * (size_t)w->dimension;
+        if (w->tica) {
+            tbg_featurize(w->featurizer, x, w->features);
+            tbg_tica_project(w->tica, 1, w->features, p);
+        } else
+            for (int d = 0; d < w->dimension; d++)
+                p[d] = tbg_dihedral(x, w->torsions[d].atoms);
+    }
+}
+
+/* W2 of proposal, weighted ensemble and halves of the reference in one view. w2: [3]. */
+static int distances(const view *w, const tbg_ensemble *e, const tbg_reference *r, const choice *c,
+                     double w2[3]) {
+    const struct {
+        const tbg_reference *source;
+        const long *one, *other;
+        int n;
+    } sets[3] = {{NULL, c->proposal, c->reference, c->n},
+                 {NULL, c->weighted, c->reference, e->weighted ? c->n : 0},
+                 {r, c->first, c->second, c->n_half}};
+    size_t size = (size_t)c->n * (size_t)w->dimension;
+    double *one = tbg_alloc(2 * size, sizeof *one), *other = one + size;
+    int status = one ? TBG_OK : TBG_FAILED;
+    for (int k = 0; k < 3 && status == TBG_OK; k++) {
+        project(w, e, sets[k].source, sets[k].n, sets[k].one, one);
+        project(w, e, r, sets[k].n, sets[k].other, other);
+        status = tbg_wasserstein_points(sets[k].n, w->dimension, w->wrapped, one, other, &w2[k]);
+    }
+    free(one);
+    return status;
+}
+
+static int evaluate_torus(const tbg_ensemble *e, const tbg_reference *r, const choice *c, tbg_evaluation *v) {
+    int n, kept = 0;
+    tbg_torsion *torsions;
+    TBG_TRY(tbg_backbone_torsions(e->molecule, &n, &torsions));
+    for (int t = 0; t < n; t++)
+        if (strncmp(torsions[t].name, "omega", 5))
+            torsions[kept++] = torsions[t];
+    double w2[3] = {NAN, NAN, NAN}, *x = TBG_NEW(double, e->n_atoms * 3);
+    view w = {.dimension = kept, .wrapped = 1, .torsions = torsions, .x = x};
+    int status = x ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && kept)
+        status = distances(&w, e, r, c, w2);
+    if (!kept)
+        note(v, "The molecule has no phi and psi.");
+    v->torus_w2_proposal = w2[0];
+    v->torus_w2 = w2[1];
+    v->torus_w2_reference = w2[2];
+    free(x);
+    free(torsions);
+    return status;
+}
+
+/* Fit on evenly spaced frames of the reference. */
+static int fit_tica(const tbg_ensemble *e, const tbg_reference *r, const tbg_featurizer *f, double lag,
+                    double *x, tbg_evaluation *v, tbg_tica *tica) {
+    int size = tbg_featurizer_size(f), n_parts = r->n_parts;
+    long stride = (r->n - 1) / TICA_FRAMES + 1, n = 0;
+    double interval = r->interval > 0 ? r->interval : 1;
+    if (!(r->interval > 0))
+        note(v, "The reference has no times: frames are taken to be 1 ps apart for TICA.");
+    long *part = TBG_NEW(long, n_parts + 1), longest = 0;
+    if (!part)
+        return TBG_FAILED;
+    for (int p = 0; p < n_parts; p++) {
+        long length = (r->part[p + 1] - r->part[p] - 1) / stride + 1;
+        part[p + 1] = part[p] + length;
+        longest = length > longest ? length : longest;
+    }
+    n = part[n_parts];
+    long frames = lround(lag / (interval * (double)stride));
+    if (frames < 1)
+        frames = 1;
+    if (frames > longest / 2) {
+        frames = longest / 10 > 0 ? longest / 10 : 1;
+        note(v, "The reference is short: TICA lag is %g ps instead of %g.",
+             (double)frames * interval * (double)stride, lag);
+    }
+    v->tica_lag = (double)frames * interval * (double)stride;
+    double *features = tbg_alloc((size_t)n, (size_t)size * sizeof *features);
+    int status = features ? TBG_OK : TBG_FAILED;
+    for (int p = 0; p < n_parts && status == TBG_OK; p++)
+        for (long k = part[p]; k < part[p + 1]; k++)
+            tbg_featurize(f, frame(e, r, r->part[p] + (k - part[p]) * stride, x),
+                          features + (size_t)k * (size_t)size);
+    if (status == TBG_OK)
+        status = tbg_tica_fit(n_parts, part, size, features, frames, tica);
+    free(features);
+    free(part);
+    return status;
+}
+
+static int evaluate_tica(const tbg_ensemble *e, const tbg_reference *r, const choice *c, double lag,
+                         tbg_evaluation *v) {
+    tbg_featurizer *f;
+    TBG_TRY(tbg_featurizer_create(e->molecule, &f));
+    tbg_tica tica = {0};
+    double w2[3] = {NAN, NAN, NAN};
+    double *x = TBG_NEW(double, e->n_atoms * 3), *features = TBG_NEW(double, tbg_featurizer_size(f));
+    int status = x && features ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && fit_tica(e, r, f, lag, x, v, &tica) != TBG_OK) {
+        note(v, "No TICA: %s.", tbg_message());
+        v->tica_lag = NAN;
+    } else if (status == TBG_OK) {
+        view w = {
+            .dimension = tica.n_components, .featurizer = f, .tica = &tica, .x = x, .features = features};
+        for (int k = 0; k < tica.n_components; k++)
+            v->tica_values[k] = tica.values[k];
+        status = distances(&w, e, r, c, w2);
+    }
+    v->tica_w2_proposal = w2[0];
+    v->tica_w2 = w2[1];
+    v->tica_w2_reference = w2[2];
+    tbg_tica_free(&tica);
+    tbg_featurizer_free(f);
+    free(x);
+    free(features);
+    return status;
+}
+
+static int evaluate_energy(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
+                           tbg_evaluation *v) {
+    if (!e->weighted || !r->reduced_energy) {
+        note(v, e->weighted ? "No energies of the reference." : "The ensemble carries no energies.");
+        return TBG_OK;
+    }
+    double *u = TBG_NEW(double, s->n), *reference = TBG_NEW(double, r->n_energy);
+    int status = u && reference ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK) {
+        long n = 0;
+        for (long k = 0; k < s->n; k++)
+            u[k] = e->reduced_energy[s->index[k]];
+        for (long k = 0; k < r->n_energy; k++)
+            if (isfinite(r->reduced_energy[k]))
+                reference[n++] = r->reduced_energy[k];
+        if (n < r->n_energy)
+            note(v, "%ld frames of the reference have no finite energy.", r->n_energy - n);
+        status = tbg_wasserstein_line(s->n, u, NULL, n, reference, NULL, &v->energy_w1_proposal,
+                                      &v->energy_w2_proposal);
+        if (status == TBG_OK)
+            status =
+                tbg_wasserstein_line(s->n, u, s->weight, n, reference, NULL, &v->energy_w1, &v->energy_w2);
+        if (status == TBG_OK)
+            status = tbg_wasserstein_line(n / 2, reference, NULL, n - n / 2, reference + n / 2, NULL,
+                                          &v->energy_w1_reference, &v->energy_w2_reference);
+    }
+    free(u);
+    free(reference);
+    return status;
+}
+
+static int evaluate_dF(const tbg_ensemble *e, const tbg_ensemble_summary *summary, const tbg_selection *s,
+                       const tbg_reference *r, tbg_evaluation *v) {
+    int n;
+    tbg_torsion *torsions;
+    TBG_TRY(tbg_backbone_torsions(e->molecule, &n, &torsions));
+    double *side = TBG_NEW(double, r->n), *x = TBG_NEW(double, e->n_atoms * 3);
+    int status = side && x ? TBG_OK : TBG_FAILED;
+    for (int t = 0; t < n && status == TBG_OK && v->n_dF < TBG_TORSIONS_MOST; t++) {
+        if (strncmp(torsions[t].name, "phi", 3))
+            continue;
+        int k = v->n_dF++;
+        double p = 0, count = 0;
+        for (long i = 0; i < r->n; i++) {
+            double phi = tbg_dihedral(frame(e, r, i, x), torsions[t].atoms);
+            side[i] = phi > 0 && phi < 2;
+            p += side[i];
+        }
+        p /= (double)r->n;
+        status = tbg_statistical_inefficiency(r->n_parts, r->part, side, &v->inefficiency[k]);
+        snprintf(v->dF_reference[k].name, sizeof v->dF_reference[k].name, "%s", torsions[t].name);
+        v->dF_reference[k].dF = tbg_dF_of_p(p, sqrt(p * (1 - p) * v->inefficiency[k] / (double)r->n));
+        for (long i = 0; i < s->n; i++) {
+            double phi = tbg_dihedral(frame(e, NULL, s->index[i], NULL), torsions[t].atoms);
+            count += phi > 0 && phi < 2;
+        }
+        v->dF_proposal[k] = tbg_dF_of_p(count / (double)s->n, 0).value;
+        v->dF_difference[k] =
+            e->weighted && k < summary->n_dF ? summary->dF[k].dF.value - v->dF_reference[k].dF.value : NAN;
+    }
+    free(side);
+    free(x);
+    free(torsions);
+    return status;
+}
+
+int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
+                          const tbg_reference *reference, long n_transport, double lag, tbg_evaluation *out) {
+    *out = (tbg_evaluation){.n_reference = reference->n};
+    double *figures[] = {&out->energy_w1_proposal,
+                         &out->energy_w2_proposal,
+                         &out->energy_w1,
+                         &out->energy_w2,
+                         &out->energy_w1_reference,
+                         &out->energy_w2_reference,
+                         &out->torus_w2_proposal,
+                         &out->torus_w2,
+                         &out->torus_w2_reference,
+                         &out->tica_w2_proposal,
+                         &out->tica_w2,
+                         &out->tica_w2_reference,
+                         &out->tica_values[0],
+                         &out->tica_values[1],
+                         &out->tica_lag};
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        *figures[i] = NAN;
+    if (reference->n_atoms != e->n_atoms)
+        return tbg_fail(TBG_INPUT, "reference of %d atoms, ensemble of %d", reference->n_atoms, e->n_atoms);
+    if (reference->temperature > 0 && e->info.temperature > 0 &&
+        fabs(reference->temperature - e->info.temperature) > 0.01)
+        note(out, "The reference is at %g K, the ensemble at %g K.", reference->temperature,
+             e->info.temperature);
+    if (reference->forcefield && *e->info.forcefield && strcmp(reference->forcefield, e->info.forcefield))
+        note(out, "The reference has force field %s, the ensemble %s.", reference->forcefield,
+             e->info.forcefield);
+    tbg_selection s;
+    TBG_TRY(tbg_ensemble_select(e, &s));
+    choice c = {0};
+    long *storage = NULL;
+    int status = TBG_OK;
+    if (s.n < 1)
+        note(out, "There are no valid samples to compare.");
+    else {
+        status = choose(e, &s, reference, n_transport > 0 ? n_transport : 4000, &c, &storage);
+        out->n_transport = c.n;
+        if (status == TBG_OK)
+            status = evaluate_energy(e, &s, reference, out);
+        if (status == TBG_OK)
+            status = evaluate_dF(e, summary, &s, reference, out);
+        if (status == TBG_OK)
+            status = evaluate_torus(e, reference, &c, out);
+        if (status == TBG_OK)
+            status = evaluate_tica(e, reference, &c, lag > 0 ? lag : 500, out);
+    }
+    free(storage);
+    tbg_selection_free(&s);
+    return status;
+}
+
+int tbg_evaluation_json(const tbg_evaluation *v, const tbg_ensemble *e, const tbg_ensemble_summary *summary,
+                        char **text) {
+    json_t *j = tbg_ensemble_json_summary(e, summary);
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {{"energy_w1_proposal", v->energy_w1_proposal},
+                   {"energy_w2_proposal", v->energy_w2_proposal},
+                   {"energy_w1", v->energy_w1},
+                   {"energy_w2", v->energy_w2},
+                   {"energy_w1_reference_halves", v->energy_w1_reference},
+                   {"energy_w2_reference_halves", v->energy_w2_reference},
+                   {"torus_w2_proposal", v->torus_w2_proposal},
+                   {"torus_w2", v->torus_w2},
+                   {"torus_w2_reference_halves", v->torus_w2_reference},
+                   {"tica_w2_proposal", v->tica_w2_proposal},
+                   {"tica_w2", v->tica_w2},
+                   {"tica_w2_reference_halves", v->tica_w2_reference},
+                   {"tica_eigenvalue_1", v->tica_values[0]},
+                   {"tica_eigenvalue_2", v->tica_values[1]},
+                   {"tica_lag_ps", v->tica_lag}};
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        json_object_set_new(j, figures[i].name, tbg_ensemble_json_real(figures[i].value));
+    json_object_set_new(j, "n_reference", json_integer(v->n_reference));
+    json_object_set_new(j, "n_transport", json_integer(v->n_transport));
+    json_object_set_new(j, "dF_reference", tbg_ensemble_json_dF(v->n_dF, v->dF_reference));
+    json_t *proposal = json_object(), *difference = json_object(), *inefficiency = json_object();
+    for (int k = 0; k < v->n_dF; k++) {
+        json_object_set_new(proposal, v->dF_reference[k].name, tbg_ensemble_json_real(v->dF_proposal[k]));
+        json_object_set_new(difference, v->dF_reference[k].name, tbg_ensemble_json_real(v->dF_difference[k]));
+        json_object_set_new(inefficiency, v->dF_reference[k].name,
+                            tbg_ensemble_json_real(v->inefficiency[k]));
+    }
+    json_object_set_new(j, "dF_proposal", proposal);
+    json_object_set_new(j, "dF_difference", difference);
+    json_object_set_new(j, "reference_inefficiency_frames", inefficiency);
+    json_object_set_new(j, "note", *v->note ? json_string(v->note) : json_null());
+    *text = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    json_decref(j);
+    return *text ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");
+}
