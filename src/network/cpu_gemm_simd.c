@@ -7,39 +7,50 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* With sanitizers every access of an unrolled block is instrumented and compilation takes minutes: one
+ * general copy then. */
+#ifdef __SANITIZE_ADDRESS__
+#define BLOCK static __attribute__((noinline))
+#define UNROLL(n)
+#else
+#define BLOCK INLINE
+#define UNROLL_(text) _Pragma(#text)
+#define UNROLL(n) UNROLL_(GCC unroll n)
+#endif
+
 /* One register block: rows x panel vectors of C. The element of A for row m, depth k is A[m * row_step + k *
  * depth_step]. */
-INLINE void block(const int rows, const int panel, int K, const float *restrict A, size_t row_step,
-                  size_t depth_step, const float *restrict B, size_t ldb, const float *bias,
-                  float *restrict C, size_t ldc) {
+BLOCK void block(const int rows, const int panel, int K, const float *restrict A, size_t row_step,
+                 size_t depth_step, const float *restrict B, size_t ldb, const float *bias, float *restrict C,
+                 size_t ldc) {
     vf acc[ROWS][PANEL];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-        for (int n = 0; n < panel; n++)
-            acc[m][n] = bias ? load(bias + n * VW) : load(C + (size_t)m * ldc + n * VW);
+        UNROLL(4)
+    for (int n = 0; n < panel; n++)
+        acc[m][n] = bias ? load(bias + n * VW) : load(C + (size_t)m * ldc + n * VW);
     for (int k = 0; k < K; k++) {
         vf b[PANEL];
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int n = 0; n < panel; n++)
             b[n] = load(B + (size_t)k * ldb + n * VW);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int m = 0; m < rows; m++) {
             float a = A[(size_t)m * row_step + (size_t)k * depth_step];
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int n = 0; n < panel; n++)
                 acc[m][n] += a * b[n];
         }
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-        for (int n = 0; n < panel; n++)
-            store(C + (size_t)m * ldc + n * VW, acc[m][n]);
+        UNROLL(4)
+    for (int n = 0; n < panel; n++)
+        store(C + (size_t)m * ldc + n * VW, acc[m][n]);
 }
 
-INLINE void panel_rows(const int panel, int M, int K, const float *A, size_t row_step, size_t depth_step,
-                       const float *B, size_t ldb, const float *bias, float *C, size_t ldc) {
+BLOCK void panel_rows(const int panel, int M, int K, const float *A, size_t row_step, size_t depth_step,
+                      const float *B, size_t ldb, const float *bias, float *C, size_t ldc) {
     int m = 0;
     for (; m + ROWS <= M; m += ROWS)
         block(ROWS, panel, K, A + (size_t)m * row_step, row_step, depth_step, B, ldb, bias,
@@ -90,32 +101,32 @@ void gemm_packed(int M, int vectors, int K, const float *A, size_t lda, const fl
 }
 
 /* A register block whose result is not stored but weighed and added: S[m] += f (A W)[m] + z[m] a. */
-INLINE void weighed_block(const int rows, const int panel, int K, const float *restrict A,
-                          const float *restrict W, const float *f, const float *a, const float *z,
-                          float *restrict S, size_t lds) {
+BLOCK void weighed_block(const int rows, const int panel, int K, const float *restrict A,
+                         const float *restrict W, const float *f, const float *a, const float *z,
+                         float *restrict S, size_t lds) {
     vf acc[ROWS][PANEL];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-        for (int n = 0; n < panel; n++)
-            acc[m][n] = (vf){0};
+        UNROLL(4)
+    for (int n = 0; n < panel; n++)
+        acc[m][n] = (vf){0};
     for (int k = 0; k < K; k++) {
         vf b[PANEL];
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int n = 0; n < panel; n++)
             b[n] = load(W + (size_t)(k * panel + n) * VW);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int m = 0; m < rows; m++) {
             float x = A[(size_t)m * (size_t)K + (size_t)k];
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int n = 0; n < panel; n++)
                 acc[m][n] += x * b[n];
         }
     }
-#pragma GCC unroll 4
+    UNROLL(4)
     for (int n = 0; n < panel; n++) {
         vf fn = load(f + n * VW), an = load(a + n * VW);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int m = 0; m < rows; m++) {
             float *s = S + (size_t)m * lds + n * VW;
             store(s, load(s) + fn * acc[m][n] + z[m] * an);
@@ -123,8 +134,8 @@ INLINE void weighed_block(const int rows, const int panel, int K, const float *r
     }
 }
 
-INLINE void weighed_rows(const int panel, int M, int K, const float *A, const float *W, const float *f,
-                         const float *a, const float *z, float *S, size_t lds) {
+BLOCK void weighed_rows(const int panel, int M, int K, const float *A, const float *W, const float *f,
+                        const float *a, const float *z, float *S, size_t lds) {
     int m = 0;
     for (; m + ROWS <= M; m += ROWS)
         weighed_block(ROWS, panel, K, A + (size_t)m * (size_t)K, W, f, a, z + m, S + (size_t)m * lds, lds);
