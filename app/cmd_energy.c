@@ -89,6 +89,12 @@ static int has_components(const work *w) {
     return strcmp(tbg_engine_name(w->engine), "xtb") != 0;
 }
 
+/* NULL if there is none. A serialized System may have any of them. */
+static const char *component_name(const work *w, int component) {
+    return strcmp(w->system->forcefield, "none") ? tbg_energy_component_name(w->system, component)
+                                                 : tbg_energy_component_names[component];
+}
+
 /* The file is a vector file that `tbg verify` understands. */
 static int write_forces(const settings *o, const work *w) {
     tbg_tensor tensors[3 + TBG_E_N];
@@ -114,7 +120,7 @@ static int write_forces(const settings *o, const work *w) {
                                 .n = (size_t)w->n,
                                 .data = w->energies};
     for (int e = 0; e < TBG_E_N && has_components(w); e++) {
-        const char *name = tbg_energy_component_name(w->system, e);
+        const char *name = component_name(w, e);
         if (!name)
             continue;
         for (int64_t c = 0; c < w->n; c++)
@@ -145,7 +151,7 @@ static int print_json(const settings *o, const work *w) {
     for (int64_t c = 0; c < w->n; c++)
         json_array_append_new(energies, number(w->energies[c]));
     for (int e = 0; e < TBG_E_N && has_components(w); e++) {
-        const char *name = tbg_energy_component_name(w->system, e);
+        const char *name = component_name(w, e);
         if (!name)
             continue;
         json_t *column = json_array();
@@ -170,13 +176,13 @@ static int print_json(const settings *o, const work *w) {
 static int print_table(const work *w) {
     printf("%8s %18s", "frame", "energy kJ/mol");
     for (int e = 0; e < TBG_E_N && has_components(w); e++)
-        if (tbg_energy_component_name(w->system, e))
-            printf(" %20s", tbg_energy_component_name(w->system, e));
+        if (component_name(w, e))
+            printf(" %20s", component_name(w, e));
     putchar('\n');
     for (int64_t c = 0; c < w->n; c++) {
         printf("%8lld %18.8f", (long long)c, w->energies[c]);
         for (int e = 0; e < TBG_E_N && has_components(w); e++)
-            if (tbg_energy_component_name(w->system, e))
+            if (component_name(w, e))
                 printf(" %20.8f", w->components[c * TBG_E_N + e]);
         putchar('\n');
     }
@@ -197,7 +203,7 @@ int cmd_energy(int argc, char **argv) {
          "non-periodic cutoff; 0: none; -1: the force field's usual one"},
         {"platform", 0, APP_STRING, &o.platform, "NAME", "OpenMM platform: CPU, Reference, ..."},
         {"system", 0, APP_STRING, &o.system_xml, "FILE.xml",
-         "evaluate this serialized OpenMM System instead"},
+         "instead of --forcefield: a serialized OpenMM System"},
         {"threads", 't', APP_INT, &o.threads, "N", "threads; 0: all"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print one JSON object"},
         {0}};
@@ -209,6 +215,16 @@ int cmd_energy(int argc, char **argv) {
                       options, argc, argv, positional, 1, 2);
     if (n < 0)
         return n == -1 ? 0 : 2;
+    if (o.system_xml) {
+        if (o.forcefield || (o.engine && strcmp(o.engine, "openmm"))) {
+            fprintf(
+                stderr,
+                "tbg energy: --system is a whole System for OpenMM: leave out --forcefield and --engine\n");
+            return 2;
+        }
+        o.forcefield = "none";
+        o.engine = "openmm";
+    }
     if (!o.forcefield) {
         fprintf(stderr, "tbg energy: --forcefield is needed: amber14-obc1, amber99sbildn-obc, gfn2-xtb or "
                         "parameter files\n");

@@ -18,8 +18,9 @@ typedef struct tbg_engine tbg_engine;
  * errors: TBG_INPUT unknown kind; TBG_FAILED where this build lacks it (said clearly). */
 int tbg_engine_create(const char *kind, const tbg_molecule *molecule, const tbg_system *system, int threads,
                       tbg_engine **out);
-/* The same with what only OpenMM knows. platform: "CPU", "Reference", ..., NULL for CPU. system_xml: file with a
- * serialized OpenMM System that is evaluated instead of `system` (which then gives the number of atoms only), or NULL. */
+/* The same with what only OpenMM knows. platform: "Reference" (double precision; NULL: this), "CPU" (faster, single
+ * precision), ... system_xml: file with a serialized OpenMM System that is evaluated instead of `system` (which then
+ * gives the number of atoms only), or NULL. */
 int tbg_engine_create_with(const char *kind, const tbg_molecule *molecule, const tbg_system *system, int threads,
                            const char *platform, const char *system_xml, tbg_engine **out);
 void tbg_engine_free(tbg_engine *engine);

@@ -63,6 +63,8 @@ int tbg_engine_create_with(const char *kind, const tbg_molecule *molecule, const
     if (molecule && molecule->n_atoms != system->n_atoms)
         return tbg_fail(TBG_INPUT, "the molecule has %d atoms, the system %d", molecule->n_atoms,
                         system->n_atoms);
+    if (!strcmp(system->forcefield, "none") && !system_xml)
+        return tbg_fail(TBG_INPUT, "the force field 'none' has no energy");
     if ((platform || system_xml) && strcmp(kind, "openmm"))
         return tbg_fail(TBG_INPUT, "a platform or a serialized system is for the engine openmm, not '%s'",
                         kind);

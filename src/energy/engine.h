@@ -32,6 +32,9 @@ int tbg_engine_reference_create(struct tbg_engine *engine);
 int tbg_engine_openmm_create(struct tbg_engine *engine);
 int tbg_engine_xtb_create(struct tbg_engine *engine);
 
+/* Formal charge of a peptide, elementary charges. */
+int tbg_formal_charge(const tbg_molecule *molecule);
+
 #ifdef __cplusplus
 }
 #endif

@@ -20,6 +20,7 @@ static const struct {
     {"amber14-obc1", "protein.ff14SB.xml,obc1", 2.0, 310},
     {"amber99sbildn-obc", "amber99sbildn.xml,amber99_obc.xml", 0, 300},
     {"gfn2-xtb", "", 0, 300},
+    {"none", "", 0, 300}, /* masses only: for a serialized OpenMM System that is evaluated instead */
 };
 enum { N_FORCEFIELDS = sizeof forcefields / sizeof *forcefields };
 
