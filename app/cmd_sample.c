@@ -1,9 +1,498 @@
-/* cmd_sample.c: tbg sample. */
+/* cmd_sample.c: tbg sample: model and molecule to a weighted ensemble.
+ *
+ * Work is done in chunks; each finished chunk is saved (sample_store.c), Ctrl-C writes the ensemble of what
+ * is there, and --resume goes on. A sample depends on its number and the seed only, so neither chunks nor
+ * threads matter. */
 #include "app.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "sample.h"
+#include "tbg/file.h"
+#include "tbg/report.h"
+#include "tbg/status.h"
+
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The report is written where this build has that floor. */
+#pragma weak tbg_report_write
+
+typedef struct {
+    const char *what, *model, *directory, *engine, *backend, *solver, *forcefield;
+    int64_t n, seed, batch, threads, check, steps;
+    double temperature, tolerance, solver_tolerance;
+    int no_weights, resume, json;
+} settings;
+
+typedef struct {
+    tbg_model *model;
+    tbg_molecule *molecule;
+    tbg_system *system, *model_system; /* of the energies; of the conditioning (the same unless overridden) */
+    tbg_conditioning *conditioning;
+    tbg_session *session;
+    tbg_engine *engine; /* NULL without weights */
+    tbg_flow_options flow;
+    const char *forcefield;
+    double temperature;
+    char *text; /* settings that decide the result */
+    sample_table table;
+    long done;
+} work;
+
+static void release(work *w) {
+    tbg_engine_free(w->engine);
+    tbg_session_free(w->session);
+    tbg_conditioning_free(w->conditioning);
+    if (w->model_system != w->system)
+        tbg_system_free(w->model_system);
+    tbg_system_free(w->system);
+    tbg_molecule_free(w->molecule);
+    tbg_model_free(w->model);
+    sample_table_free(&w->table);
+    free(w->text);
+}
+
+/* ---- preparation ---- */
+
+static int prepare(const settings *o, work *w) {
+    TBG_TRY(tbg_flow_check(&w->flow));
+    TBG_TRY(tbg_model_read(o->model, &w->model));
+    const tbg_network_spec *spec = &w->model->spec;
+    if (!(spec->scale > 0))
+        return tbg_fail(TBG_INPUT, "%s: the model's scale is not set; it was never trained", o->model);
+    TBG_TRY(tbg_molecule_load(o->what, &w->molecule));
+    w->forcefield = o->forcefield ? o->forcefield : w->model->forcefield;
+    w->temperature = isnan(o->temperature) ? w->model->temperature : o->temperature;
+    if (!w->forcefield)
+        return tbg_fail(TBG_INPUT, "%s does not name its force field: give --forcefield", o->model);
+    if (!(w->temperature > 0 && w->temperature < 1e5))
+        return tbg_fail(TBG_INPUT, "%s does not name its temperature: give --temperature (K)", o->model);
+    TBG_TRY(tbg_system_create(w->molecule, w->forcefield, -1, &w->system));
+    /* The network sees bond widths of the force field and temperature it was trained with. */
+    w->model_system = w->system;
+    if (w->model->forcefield && strcmp(w->model->forcefield, w->forcefield)) {
+        w->model_system = NULL;
+        TBG_TRY(tbg_system_create(w->molecule, w->model->forcefield, -1, &w->model_system));
+    }
+    double trained_at = w->model->temperature > 0 ? w->model->temperature : w->temperature;
+    int status = tbg_conditioning_create(spec, w->molecule, w->model_system, trained_at, &w->conditioning);
+    if (status)
+        return tbg_fail_in(status, "%s cannot be sampled with %s", o->what, o->model);
+    TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
+    if (!o->no_weights)
+        TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
+    sample_warn(w->model, w->molecule, w->forcefield, w->temperature);
+    TBG_TRY(sample_settings(w->model, w->molecule, w->forcefield, w->temperature,
+                            w->engine ? tbg_engine_name(w->engine) : "none", tbg_session_backend(w->session),
+                            (uint64_t)o->seed, &w->flow, &w->text));
+    return sample_table_create((long)o->n, w->molecule->n_atoms, &w->table);
+}
+
+/* ---- one chunk ---- */
+
+/* There and back for the first m samples of the chunk. */
+static int look_back(work *w, long first, long m, const tbg_conditioning *const *list, const double *latent,
+                     const double *x, const tbg_flow_result *forward) {
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    double *back = TBG_NEW(double, (size_t)m *n3), scale = w->model->spec.scale;
+    tbg_flow_result *result = TBG_NEW(tbg_flow_result, m);
+    int status =
+        back && result ? tbg_flow_density(w->session, &w->flow, (int)m, list, x, back, result) : TBG_FAILED;
+    for (long i = 0; i < m && !status; i++) {
+        if (forward[i].status || result[i].status)
+            continue;
+        double sum = 0;
+        for (size_t k = 0; k < n3; k++) {
+            double e = (back[(size_t)i * n3 + k] - latent[(size_t)i * n3 + k]) / scale;
+            sum += e * e;
+        }
+        w->table.back_position[first + i] = sum / (double)n3;
+        w->table.back_log_q[first + i] = forward[i].log_q - result[i].log_q;
+    }
+    free(back);
+    free(result);
+    return status;
+}
+
+static int energies(work *w, tbg_ensemble *e) {
+    TBG_TRY(tbg_engine_evaluate(w->engine, e->n, e->positions, e->reduced_energy, NULL, NULL));
+    for (long i = 0; i < e->n; i++)
+        e->reduced_energy[i] /= TBG_BOLTZMANN * w->temperature;
+    return TBG_OK;
+}
+
+static int chunk(const settings *o, work *w, long first, long n) {
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    sample_table *t = &w->table;
+    const tbg_conditioning **list = TBG_NEW(const tbg_conditioning *, n);
+    double *latent = TBG_NEW(double, (size_t)n *n3), *x = TBG_NEW(double, (size_t)n *n3);
+    tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
+    tbg_ensemble *e = NULL;
+    double start = tbg_seconds(), flow_seconds = 0, energy_seconds = 0;
+    int status = list && latent && x && result ? tbg_ensemble_create(w->molecule, n, &e) : TBG_FAILED;
+    for (long i = 0; i < n && !status; i++)
+        list[i] = w->conditioning;
+    if (!status)
+        status = tbg_flow_sample(w->session, &w->flow, (int)n, list, (uint64_t)o->seed, (uint64_t)first,
+                                 latent, x, result);
+    flow_seconds = tbg_seconds() - start; /* the look back is a check, not part of the work */
+    if (!status && first < o->check)
+        status =
+            look_back(w, first, o->check - first < n ? (long)o->check - first : n, list, latent, x, result);
+    if (!status) {
+        double scale = w->model->spec.scale, per_nm = 3.0 * (w->molecule->n_atoms - 1) * log(scale);
+        for (size_t k = 0; k < (size_t)n * n3; k++)
+            e->positions[k] = x[k] / scale;
+        for (long i = 0; i < n; i++)
+            e->log_q[i] = result[i].log_q + per_nm;
+        start = tbg_seconds();
+        status = tbg_ensemble_check(e);
+        if (!status && w->engine)
+            status = energies(w, e);
+        energy_seconds = tbg_seconds() - start;
+    }
+    if (!status) {
+        memcpy(t->positions + (size_t)first * n3, e->positions, (size_t)n * n3 * sizeof(double));
+        for (long i = 0; i < n; i++) {
+            t->log_q[first + i] = e->log_q[i];
+            t->reduced_energy[first + i] = e->reduced_energy[i];
+            t->verdict[first + i] = e->verdict[i];
+            t->error[first + i] = result[i].error;
+            t->velocities[first + i] = result[i].velocities;
+            t->divergences[first + i] = result[i].divergences;
+        }
+        status = sample_store_write(o->directory, w->text, t, first, n, flow_seconds, energy_seconds);
+    }
+    if (!status) {
+        memset(t->have + first, 1, (size_t)n);
+        t->seconds_flow += flow_seconds;
+        t->seconds_energy += energy_seconds;
+        w->done += n;
+    }
+    tbg_ensemble_free(e);
+    free(list);
+    free(latent);
+    free(x);
+    free(result);
+    return status;
+}
+
+/* ---- all chunks ---- */
+
+/* The next run of samples that are not there yet, at most `most`; 0: none. */
+static long next_gap(const sample_table *t, long *first, long most) {
+    while (*first < t->n && t->have[*first])
+        ++*first;
+    long n = 0;
+    while (n < most && *first + n < t->n && !t->have[*first + n])
+        n++;
+    return n;
+}
+
+static void note(const work *w, char *text, size_t size) {
+    long valid = 0, have = 0;
+    const sample_table *t = &w->table;
+    for (long i = 0; i < t->n; i++)
+        if (t->have[i]) {
+            have++;
+            valid += t->verdict[i] == TBG_VALID || t->verdict[i] == TBG_MIRRORED;
+        }
+    snprintf(text, size, "%.1f %% valid", have ? 100.0 * (double)valid / (double)have : 0);
+}
+
+static void duration(double seconds, char *text, size_t size) {
+    if (seconds < 100)
+        snprintf(text, size, "%.0f s", seconds);
+    else if (seconds < 6000)
+        snprintf(text, size, "%.0f min", seconds / 60);
+    else
+        snprintf(text, size, "%.1f h", seconds / 3600);
+}
+
+/* The first chunk is small and tells how long the rest takes; chunks then last some seconds, so that little
+ * is lost when the program is ended. */
+static int run(const settings *o, work *w) {
+    long first = 0, n, least = 4 * (o->threads ? (long)o->threads : (long)sysconf(_SC_NPROCESSORS_ONLN));
+    long batch = o->batch ? (long)o->batch : least;
+    tbg_progress progress;
+    double already = (double)w->done, begin = tbg_seconds();
+    int shown = 0;
+    while ((n = next_gap(&w->table, &first, batch))) {
+        if (tbg_interrupted())
+            return tbg_fail(TBG_FAILED, "interrupted");
+        double start = tbg_seconds();
+        int status = chunk(o, w, first, n);
+        if (status) {
+            if (shown)
+                tbg_progress_end(&progress, (double)w->done - already);
+            return status;
+        }
+        double each = (tbg_seconds() - start) / (double)n, left = (double)(w->table.n - w->done);
+        if (!shown) {
+            char text[32];
+            duration(left * each, text, sizeof text);
+            if (left > 0)
+                fprintf(stderr, "tbg sample: %.3g s per sample; the other %.0f samples take about %s\n", each,
+                        left, text);
+            tbg_progress_start(&progress, "sampling", "samples", (double)w->table.n - already);
+            progress.start = begin;
+            shown = 1;
+        }
+        if (!o->batch)
+            batch = (long)fmin(fmax(5 / each, (double)least), 2000);
+        char text[64];
+        note(w, text, sizeof text);
+        tbg_progress_update(&progress, (double)w->done - already, text);
+    }
+    if (shown)
+        tbg_progress_end(&progress, (double)w->done - already);
+    return TBG_OK;
+}
+
+/* ---- results ---- */
+
+static int gather(const settings *o, const work *w, tbg_ensemble **out) {
+    const sample_table *t = &w->table;
+    tbg_ensemble *e;
+    TBG_TRY(tbg_ensemble_create(w->molecule, w->done, &e));
+    size_t n3 = 3 * (size_t)t->n_atoms;
+    double squares = 0, log_q = 0, velocities = 0;
+    long k = 0, looked = 0;
+    for (long i = 0; i < t->n; i++) {
+        if (!t->have[i])
+            continue;
+        memcpy(e->positions + (size_t)k * n3, t->positions + (size_t)i * n3, n3 * sizeof(double));
+        e->log_q[k] = t->log_q[i];
+        e->reduced_energy[k] = t->reduced_energy[i];
+        e->verdict[k++] = (unsigned char)t->verdict[i];
+        velocities += t->velocities[i];
+        if (!isnan(t->back_position[i])) {
+            squares += t->back_position[i];
+            log_q += t->back_log_q[i] * t->back_log_q[i];
+            looked++;
+        }
+    }
+    e->weighted = !o->no_weights;
+    tbg_ensemble_info *info = &e->info;
+    const char *slash = strrchr(o->model, '/');
+    snprintf(info->model, sizeof info->model, "%s", slash ? slash + 1 : o->model);
+    snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->session));
+    snprintf(info->forcefield, sizeof info->forcefield, "%s", w->forcefield);
+    snprintf(info->engine, sizeof info->engine, "%s", w->engine ? tbg_engine_name(w->engine) : "");
+    info->temperature = w->temperature;
+    info->seed = (uint64_t)o->seed;
+    info->seconds_flow = t->seconds_flow;
+    info->seconds_energy = t->seconds_energy;
+    info->evaluations = w->done ? velocities / (double)w->done : NAN;
+    info->forward_backward_n = looked;
+    info->forward_backward_position = looked ? sqrt(squares / (double)looked) : NAN;
+    info->forward_backward_log_q = looked && e->weighted ? sqrt(log_q / (double)looked) : NAN;
+    tbg_ensemble_weigh(e);
+    *out = e;
+    return TBG_OK;
+}
+
+static void print_summary(const settings *o, const work *w, const tbg_ensemble *e,
+                          const tbg_ensemble_summary *s) {
+    const sample_table *t = &w->table;
+    double divergences = 0, worst = 0;
+    long inaccurate = 0;
+    for (long i = 0; i < t->n; i++)
+        if (t->have[i] && isfinite(t->error[i])) {
+            divergences += t->divergences[i];
+            worst = fmax(worst, t->error[i]);
+            inaccurate += t->error[i] > o->tolerance;
+        }
+    FILE *out = o->json ? stderr : stdout;
+    fprintf(out,
+            "%ld samples, %ld valid (%.1f %%; %ld mirrored); wrong topology %ld, wrong chirality %ld, not "
+            "finite %ld\n",
+            s->n_generated, s->n_valid,
+            s->n_generated ? 100.0 * (double)s->n_valid / (double)s->n_generated : 0, s->n_mirrored,
+            s->n_topology, s->n_chirality, s->n_not_finite);
+    if (e->weighted && s->n_valid)
+        fprintf(out, "ESS %.2f %% of valid samples (clipped %.2f %%), Pareto k %.2f\n",
+                100 * s->ess_raw.value, 100 * s->ess_clipped, s->pareto_k);
+    fprintf(out, "seconds: flow %.1f, checks and energies %.1f; %.0f velocities%s", t->seconds_flow,
+            t->seconds_energy, e->info.evaluations, e->weighted ? "" : " a sample\n");
+    if (e->weighted) {
+        fprintf(out, " and %.0f divergences a sample\n", divergences / (double)(w->done ? w->done : 1));
+        fprintf(out, "log q: estimated error %.2g nats at most", worst);
+        if (inaccurate)
+            fprintf(out, ", above the tolerance of %g in %ld samples", o->tolerance, inaccurate);
+        fputc('\n', out);
+    }
+    if (e->info.forward_backward_n) {
+        fprintf(out, "there and back (%ld samples): %.2g nm", e->info.forward_backward_n,
+                e->info.forward_backward_position);
+        if (e->weighted)
+            fprintf(out, ", log q %.2g nats", e->info.forward_backward_log_q);
+        fputc('\n', out);
+    }
+    if (*s->advice)
+        fprintf(out, "%s\n", s->advice);
+    fprintf(out, "%s: topology.pdb, ensemble.nc, summary.json%s\n", o->directory,
+            tbg_report_write ? ", report.html" : "");
+}
+
+static int write_results(const settings *o, const work *w) {
+    tbg_ensemble *e;
+    tbg_ensemble_summary *s = TBG_NEW(tbg_ensemble_summary, 1);
+    if (!s)
+        return TBG_FAILED;
+    int status = gather(o, w, &e);
+    if (status) {
+        free(s);
+        return status;
+    }
+    status = tbg_ensemble_summarise(e, 0, s);
+    if (!status)
+        status = tbg_ensemble_write(e, s, o->directory);
+    if (!status && tbg_report_write) {
+        size_t size = strlen(o->directory) + 32;
+        char *path = tbg_alloc(size, 1);
+        status = TBG_FAILED;
+        if (path) {
+            snprintf(path, size, "%s/report.html", o->directory);
+            status = tbg_report_write(e, s, NULL, NULL, path);
+            free(path);
+        }
+    }
+    if (!status)
+        print_summary(o, w, e, s);
+    char *json = NULL;
+    if (!status && o->json && !(status = tbg_ensemble_summary_json(e, s, &json)))
+        puts(json);
+    free(json);
+    tbg_ensemble_free(e);
+    free(s);
+    return status;
+}
+
+/* ---- the command ---- */
+
+static int refuse(const char *why) {
+    fprintf(stderr, "tbg sample: %s\n", why);
+    return 2;
+}
+
+static int check_settings(const settings *o) {
+    if (!o->model)
+        return refuse("--model FILE is needed");
+    if (!o->directory)
+        return refuse("-o DIR is needed");
+    if (o->n < 1 || o->n > 100000000)
+        return refuse("-n must be 1 to 100,000,000");
+    if (o->seed < 0)
+        return refuse("--seed must not be negative");
+    if (o->batch < 0 || o->batch > 1000000)
+        return refuse("--batch must be 0 (chosen by speed) to 1,000,000");
+    if (o->threads < 0 || o->threads > 4096)
+        return refuse("--threads must be 0 (all) to 4096");
+    if (o->steps < 1 || o->steps > 100000)
+        return refuse("--steps must be 1 to 100,000");
+    return 0;
+}
+
+static int finish(const settings *o, work *w, int status) {
+    int interrupted = status && tbg_interrupted();
+    if (status && !interrupted)
+        return app_fail("sample", status);
+    if (interrupted && !w->done)
+        return refuse("interrupted before the first sample was finished") - 1;
+    status = write_results(o, w);
+    if (status)
+        return app_fail("sample", status);
+    if (interrupted) {
+        fprintf(stderr,
+                "tbg sample: interrupted: wrote the %ld of %ld samples that are done; the same command with "
+                "--resume goes on\n",
+                w->done, w->table.n);
+        return 1;
+    }
+    status = sample_store_remove(o->directory);
+    return status ? app_fail("sample", status) : 0;
+}
 
 int cmd_sample(int argc, char **argv) {
-    (void)argc;
-    fprintf(stderr, "tbg %s: not part of this build yet\n", argv[0]);
-    return 1;
+    tbg_flow_options flow;
+    tbg_flow_defaults(&flow);
+    settings o = {.n = 1000,
+                  .solver = tbg_solver_name(flow.solver),
+                  .steps = flow.steps,
+                  .tolerance = flow.tolerance,
+                  .solver_tolerance = flow.solver_tolerance,
+                  .check = -1,
+                  .temperature = NAN};
+    const app_option options[] = {
+        {"model", 'm', APP_STRING, &o.model, "FILE", "model file (needed)"},
+        {"output", 'o', APP_STRING, &o.directory, "DIR", "folder for the ensemble (needed)"},
+        {"number", 'n', APP_INT, &o.n, "N", "samples"},
+        {"seed", 's', APP_INT, &o.seed, "S", "random seed; sample i depends on the seed and i only"},
+        {"no-weights", 0, APP_FLAG, &o.no_weights, NULL,
+         "positions only: no log q, no energies, much faster"},
+        {"tolerance", 0, APP_DOUBLE, &o.tolerance, "NATS",
+         "estimated error of log q above which a sample's quadrature is refined"},
+        {"solver", 0, APP_STRING, &o.solver, "NAME", "adaptive, fixed, published, rk4"},
+        {"solver-tolerance", 0, APP_DOUBLE, &o.solver_tolerance, "X",
+         "of adaptive and published, scaled units"},
+        {"steps", 0, APP_INT, &o.steps, "N", "of fixed and rk4"},
+        {"engine", 'e', APP_STRING, &o.engine, "NAME",
+         "energies by native, reference, openmm, xtb; default: the force field's"},
+        {"backend", 0, APP_STRING, &o.backend, "NAME",
+         "network by cpu, reference, cuda; default: the best there is"},
+        {"forcefield", 'f', APP_STRING, &o.forcefield, "NAME", "of the weights; default: the model's"},
+        {"temperature", 0, APP_DOUBLE, &o.temperature, "K", "of the weights; default: the model's"},
+        {"check", 0, APP_INT, &o.check, "N", "samples that are also traced back; -1: 2 % (4 to 64)"},
+        {"batch", 0, APP_INT, &o.batch, "N", "samples at once; 0: some seconds' worth"},
+        {"threads", 't', APP_INT, &o.threads, "T", "threads; 0: all"},
+        {"resume", 0, APP_FLAG, &o.resume, NULL, "go on with an interrupted run"},
+        {"json", 0, APP_FLAG, &o.json, NULL, "print the summary as one JSON object"},
+        {0}};
+    int n = app_parse(
+        "sample",
+        "Samples a weighted equilibrium ensemble of a molecule with a trained model: topology.pdb,\n"
+        "ensemble.nc (positions, log_q, reduced_energy, log_weight, valid), summary.json, report.html.",
+        options, argc, argv, &o.what, 1, 1);
+    if (n < 0)
+        return n == -1 ? 0 : 2;
+    if (check_settings(&o))
+        return 2;
+    if (o.check < 0)
+        o.check = (int64_t)fmin(fmax((double)o.n / 50, 4), 64);
+    work w = {.flow = flow};
+    w.flow.weights = !o.no_weights;
+    w.flow.tolerance = o.tolerance;
+    w.flow.solver_tolerance = o.solver_tolerance;
+    w.flow.steps = (int)o.steps;
+    int status = tbg_solver_parse(o.solver, &w.flow.solver);
+    if (!status && !o.resume && sample_store_exists(o.directory))
+        status = tbg_fail(TBG_INPUT,
+                          "%s holds an unfinished run: --resume goes on with it; remove its folder 'partial' "
+                          "to begin anew",
+                          o.directory);
+    if (!status)
+        status = prepare(&o, &w);
+    if (!status)
+        status = tbg_make_directory(o.directory);
+    if (!status && o.resume) {
+        status = sample_store_read(o.directory, w.text, &w.table, &w.done);
+        if (!status)
+            fprintf(stderr, "tbg sample: going on with %ld samples done\n", w.done);
+    }
+    int code;
+    if (status)
+        code = app_fail("sample", status);
+    else {
+        fprintf(stderr, "tbg sample: %s\n", w.text);
+        fprintf(stderr, "tbg sample: %d atoms, %zu parameters, %lld samples, %s threads, output %s\n",
+                w.molecule->n_atoms, w.model->n_parameters, (long long)o.n, o.threads ? "given" : "all",
+                o.directory);
+        code = finish(&o, &w, run(&o, &w));
+    }
+    release(&w);
+    return code;
 }

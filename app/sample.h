@@ -1,0 +1,47 @@
+/* sample.h: what the parts of `tbg sample` share. */
+#ifndef TBG_APP_SAMPLE_H
+#define TBG_APP_SAMPLE_H
+#include "tbg/energy.h"
+#include "tbg/ensemble.h"
+#include "tbg/flow.h"
+
+/* Per-sample results, indexed by sample number. */
+typedef struct {
+    long n;
+    int n_atoms;
+    unsigned char *have; /* [n] done */
+    double *positions;   /* [n][n_atoms][3] nm, after the check */
+    double *log_q;       /* [n] in nm; NaN without weights */
+    double *reduced_energy;
+    double *error;                       /* [n] estimated error of log_q, nats */
+    double *verdict;                     /* [n] TBG_VALID ... */
+    double *velocities, *divergences;    /* [n] evaluations */
+    double *back_position, *back_log_q;  /* [n] there and back: mean square per component, nm^2; difference of
+                                            log_q,  nats; NaN where not looked at */
+    double seconds_flow, seconds_energy; /* of all runs together */
+} sample_table;
+int sample_table_create(long n, int n_atoms, sample_table *t);
+void sample_table_free(sample_table *t);
+
+/* ---- finished chunks on disk: DIR/partial/chunk-FIRST.safetensors (sample_store.c) ---- */
+
+/* 1 if the folder holds an unfinished run. */
+int sample_store_exists(const char *directory);
+/* Save samples first .. first + n - 1. settings: text that must be the same to resume. */
+int sample_store_write(const char *directory, const char *settings, const sample_table *t, long first, long n,
+                       double seconds_flow, double seconds_energy);
+/* Read what is there into the table (samples beyond its size are ignored); *n: samples found. TBG_INPUT,
+ * naming what differs, if it was made with other settings. */
+int sample_store_read(const char *directory, const char *settings, sample_table *t, long *n);
+int sample_store_remove(const char *directory);
+
+/* ---- what the model was trained for (sample_scope.c) ---- */
+
+/* Print warnings, by name, where the molecule, the force field or the temperature lies outside. */
+void sample_warn(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
+                 double temperature);
+/* Settings that decide the result, as text. */
+int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
+                    double temperature, const char *engine, const char *backend, uint64_t seed,
+                    const tbg_flow_options *flow, char **text);
+#endif

@@ -1,0 +1,250 @@
+/* test_sample.c: `tbg sample` as a command: files, independence of chunks and threads, interrupt and resume,
+ * refusals. */
+#include "tbg/ensemble.h"
+#include "tbg/file.h"
+#include "tbg/network.h"
+#include "tbg/random.h"
+#include "tbg_test.h"
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/tbg-test-sample-XXXXXX";
+static char model_path[256];
+
+/* A small improved network for alanine dipeptide, random but for its harmonic gates. */
+static void write_model(const char *path, const char *molecules) {
+    tbg_network_spec spec;
+    tbg_model *m;
+    assert_ok(tbg_network_preset("improved-ad", &spec));
+    spec.hidden = 8;
+    spec.layers = 2;
+    spec.scale = 6;
+    assert_ok(tbg_model_create(&spec, 4, &m));
+    for (int l = 0; l < 2; l++) {
+        char name[64];
+        snprintf(name, sizeof name, "egnn.gcl_%d.harmonic_gate.bias", l);
+        const tbg_parameter *p = tbg_model_tensor(m, name);
+        assert_non_null(p);
+        m->values[p->offset] = 0.1f;
+    }
+    m->forcefield = strdup("amber99sbildn-obc");
+    m->molecules = strdup(molecules);
+    m->temperature = 300;
+    assert_ok(tbg_model_write(m, path));
+    tbg_model_free(m);
+}
+
+static int sample(const char *arguments, const char *directory) {
+    char command[2048];
+    snprintf(command, sizeof command, "%s sample %s -o %s/%s >%s/out.txt 2>%s/err.txt", TBG_PROGRAM,
+             arguments, folder, directory, folder, folder);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int printed(const char *file, const char *words) {
+    char path[512], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    assert_ok(tbg_file_read(path, 1 << 24, &text, &size));
+    int found = strstr(text, words) != NULL;
+    if (!found)
+        fprintf(stderr, "%s has no '%s':\n%s\n", file, words, text);
+    free(text);
+    return found;
+}
+
+static tbg_ensemble *ensemble(const char *directory) {
+    char path[512];
+    tbg_ensemble *e;
+    snprintf(path, sizeof path, "%s/%s", folder, directory);
+    assert_ok(tbg_ensemble_read(path, &e));
+    return e;
+}
+
+static void same(const char *a, const char *b, long n) {
+    tbg_ensemble *x = ensemble(a), *y = ensemble(b);
+    assert_int_equal(x->n, n);
+    assert_int_equal(y->n, n);
+    size_t n3 = 3 * (size_t)x->n_atoms * (size_t)n;
+    assert_memory_equal(x->positions, y->positions, n3 * sizeof(double));
+    assert_memory_equal(x->log_q, y->log_q, (size_t)n * sizeof(double));
+    assert_memory_equal(x->reduced_energy, y->reduced_energy, (size_t)n * sizeof(double));
+    assert_memory_equal(x->log_weight, y->log_weight, (size_t)n * sizeof(double));
+    assert_memory_equal(x->verdict, y->verdict, (size_t)n);
+    tbg_ensemble_free(x);
+    tbg_ensemble_free(y);
+}
+
+static int exists(const char *directory, const char *file) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s/%s", folder, directory, file);
+    return access(path, F_OK) == 0;
+}
+
+static char common[512];
+
+static void files_and_chunks(void **state) {
+    (void)state;
+    char arguments[800];
+    snprintf(arguments, sizeof arguments, "%s -n 7 --batch 2 --threads 1", common);
+    if (sample(arguments, "a") != 0)
+        fail_msg("sample failed%s", printed("err.txt", "-") ? "" : "");
+    assert_true(exists("a", "topology.pdb") && exists("a", "ensemble.nc") && exists("a", "summary.json"));
+    assert_false(exists("a", "partial"));
+    snprintf(arguments, sizeof arguments, "%s -n 7 --threads 2 --json", common);
+    assert_int_equal(sample(arguments, "b"), 0);
+    assert_true(printed("out.txt", "n_generated"));
+    same("a", "b", 7);
+    tbg_ensemble *e = ensemble("a");
+    assert_int_equal(e->n_atoms, 22);
+    assert_true(e->weighted);
+    for (long i = 0; i < e->n; i++)
+        assert_true(isfinite(e->log_q[i]) && !isnan(e->reduced_energy[i]));
+    assert_true(e->info.forward_backward_n >= 4 && e->info.forward_backward_position < 1e-3);
+    assert_true(e->info.temperature == 300 && e->info.seed == 3);
+    tbg_ensemble_free(e);
+    /* Another seed, another ensemble. */
+    snprintf(arguments, sizeof arguments, "%s -n 7 --seed 4", common);
+    assert_int_equal(sample(arguments, "b"), 0);
+    tbg_ensemble *x = ensemble("a"), *y = ensemble("b");
+    assert_true(x->log_q[0] != y->log_q[0]);
+    tbg_ensemble_free(x);
+    tbg_ensemble_free(y);
+    snprintf(arguments, sizeof arguments, "%s -n 5 --no-weights", common);
+    assert_int_equal(sample(arguments, "b"), 0);
+    x = ensemble("b");
+    assert_false(x->weighted);
+    tbg_ensemble_free(x);
+}
+
+static void resumes(void **state) {
+    (void)state;
+    char arguments[800], path[512];
+    snprintf(path, sizeof path, "%s/c", folder);
+    enum { N = 300 };
+    pid_t child = fork();
+    if (!child) {
+        freopen("/dev/null", "w", stdout);
+        freopen("/dev/null", "w", stderr);
+        execl(TBG_PROGRAM, "tbg", "sample", "ACE-A-NME", "--model", model_path, "--seed", "3", "-n", "300",
+              "--tolerance", "50", "--solver", "fixed", "--steps", "8", "--batch", "2", "--threads", "1",
+              "-o", path, NULL);
+        _exit(127);
+    }
+    /* Wait for a few chunks, then interrupt. */
+    char chunk[600];
+    snprintf(chunk, sizeof chunk, "%s/c/partial/chunk-0000000004.safetensors", folder);
+    for (int k = 0; k < 3000 && access(chunk, F_OK); k++)
+        usleep(10000);
+    kill(child, SIGINT);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 0)
+        return; /* too quick to be interrupted */
+    assert_int_equal(WEXITSTATUS(status), 1);
+    tbg_ensemble *e = ensemble("c");
+    assert_true(e->n >= 6 && e->n < N);
+    tbg_ensemble_free(e);
+    /* Neither a new run nor other settings may touch what is there. */
+    snprintf(arguments, sizeof arguments, "%s -n 300", common);
+    assert_int_equal(sample(arguments, "c"), 2);
+    assert_true(printed("err.txt", "--resume"));
+    snprintf(arguments, sizeof arguments, "%s -n 300 --resume --steps 9", common);
+    assert_int_equal(sample(arguments, "c"), 2);
+    assert_true(printed("err.txt", "other settings"));
+    assert_true(exists("c", "partial"));
+    /* A damaged chunk is refused by name. */
+    snprintf(arguments, sizeof arguments, "%s -n 8 --resume", common);
+    char *data;
+    size_t size;
+    assert_ok(tbg_file_read(chunk, 1 << 24, &data, &size));
+    assert_ok(tbg_file_write(chunk, data, size / 2));
+    assert_int_equal(sample(arguments, "c"), 2);
+    assert_true(printed("err.txt", "chunk-0000000004"));
+    assert_ok(tbg_file_write(chunk, data, size));
+    free(data);
+    /* One that is missing is made again; the result is that of a run in one go. */
+    assert_int_equal(unlink(chunk), 0);
+    assert_int_equal(sample(arguments, "c"), 0);
+    assert_false(exists("c", "partial"));
+    snprintf(arguments, sizeof arguments, "%s -n 8", common);
+    assert_int_equal(sample(arguments, "d"), 0);
+    same("c", "d", 8);
+}
+
+static void refuses(void **state) {
+    (void)state;
+    char arguments[800];
+#define REFUSED(format, words, ...)                                                                          \
+    snprintf(arguments, sizeof arguments, format, __VA_ARGS__);                                              \
+    assert_int_equal(sample(arguments, "e"), 2);                                                             \
+    assert_true(printed("err.txt", words))
+    REFUSED("AC --model %s -n 3", "ACE-ALA-NME", model_path);
+    REFUSED("ACE-A-NME --model %s/none.safetensors -n 3", "none.safetensors", folder);
+    REFUSED("%s -n 0", "-n must", common);
+    REFUSED("%s --seed -1", "--seed", common);
+    REFUSED("%s --solver euler", "euler", common);
+    REFUSED("%s --tolerance 0", "tolerance", common);
+    REFUSED("%s --engine abacus", "abacus", common);
+    REFUSED("%s --backend abacus", "abacus", common);
+    REFUSED("%s --temperature -3", "temperature", common);
+    REFUSED("%s", "--model", "ACE-A-NME");
+    assert_false(exists("e", "partial"));
+}
+
+static void warns(void **state) {
+    (void)state;
+    char arguments[800], path[512];
+    snprintf(arguments, sizeof arguments, "%s -n 1", common);
+    assert_int_equal(sample(arguments, "f"), 0);
+    char *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/err.txt", folder);
+    assert_ok(tbg_file_read(path, 1 << 20, &text, &size));
+    assert_null(strstr(text, "warning"));
+    free(text);
+    snprintf(arguments, sizeof arguments, "%s -n 1 --temperature 320 --forcefield amber14-obc1", common);
+    int code = sample(arguments, "f");
+    assert_true(printed("err.txt", code ? "amber14-obc1" : "320 K"));
+    snprintf(path, sizeof path, "%s/other.safetensors", folder);
+    write_model(path, "AC,GGW");
+    snprintf(arguments, sizeof arguments, "ACE-A-NME --model %s -n 1", path);
+    assert_int_equal(sample(arguments, "f"), 0);
+    assert_true(printed("err.txt", "not among the 2 molecules"));
+    assert_true(printed("err.txt", "residue ACE occurs in none"));
+    write_model(path, "ACE-G-NME");
+    assert_int_equal(sample(arguments, "f"), 0);
+    assert_true(printed("err.txt", "trained on ACE-G-NME only"));
+    unlink(path);
+}
+
+static int start(void **state) {
+    (void)state;
+    if (!mkdtemp(folder))
+        return 1;
+    snprintf(model_path, sizeof model_path, "%s/model.safetensors", folder);
+    snprintf(common, sizeof common,
+             "ACE-A-NME --model %s --seed 3 --tolerance 50 --solver fixed --steps 8 --threads 1", model_path);
+    write_model(model_path, "ACE-A-NME");
+    return 0;
+}
+static int stop(void **state) {
+    (void)state;
+    char command[512];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks), cmocka_unit_test(resumes),
+                                       cmocka_unit_test(refuses), cmocka_unit_test(warns)};
+    return cmocka_run_group_tests_name("sample", tests, start, stop);
+}
