@@ -112,14 +112,14 @@ static double divergence_operations(const tbg_network_spec *s, int n) {
 static double gemm_peak(int threads) {
     double best = tbg_network_gemm_gflops(threads);
 #ifdef TBG_HAVE_OPENBLAS
-    enum { M = 768 };
+    enum { M = 512 }; /* short enough to fit between two interruptions of a busy machine */
     float *a = TBG_NEW(float, 3 * M * M);
     if (!a)
         return best;
     for (int i = 0; i < 2 * M * M; i++)
         a[i] = 1e-3f * (float)(i % 13);
     openblas_set_num_threads(threads);
-    for (int k = 0; k < 8; k++) {
+    for (int k = 0; k < 32; k++) {
         double start = tbg_seconds();
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, M, M, 1, a, M, a + M * M, M, 0,
                     a + 2 * M * M, M);
