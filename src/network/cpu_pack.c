@@ -125,7 +125,7 @@ int tbg_cpu_net_create(const tbg_model *model, const tbg_cpu_table *table, tbg_c
     net->n_edge = tbg_edge_feature_count(spec);
     net->ke = net->n_edge + 1;
     net->n_in = spec->n_features + tbg_network_time_features(spec);
-    net->tile = hp <= 64 ? 96 : 48;
+    net->tile = 96;
     net->range = spec->tanh ? (float)(spec->coords_range / L) : 1.0f;
     net->layer = TBG_NEW(tbg_cpu_layer, L);
     net->layer_t = TBG_NEW(tbg_cpu_layer_t, L);
