@@ -180,7 +180,12 @@ std::unique_ptr<System> read_system(const char *path, int n_atoms) {
     std::ifstream file(path);
     if (!file)
         throw OpenMMException(std::string("can't read ") + path);
-    std::unique_ptr<System> system(XmlSerializer::deserialize<System>(file));
+    std::unique_ptr<System> system;
+    try {
+        system.reset(XmlSerializer::deserialize<System>(file));
+    } catch (const std::exception &e) {
+        throw OpenMMException(std::string(path) + " is no serialized System: " + e.what());
+    }
     if (system->getNumParticles() != n_atoms)
         throw OpenMMException(std::string(path) + " has " + std::to_string(system->getNumParticles()) +
                               " particles, the molecule " + std::to_string(n_atoms));

@@ -22,9 +22,15 @@
 
 static const double BOHR = 0.0529177210903;       /* nm, CODATA 2018 */
 static const double HARTREE = 2625.4996394798254; /* kJ/mol */
-/* Rotation by the unit quaternion (0.8, 0.1, 0.5, sqrt(0.1)): no axis and no common direction stays in place.
- */
-static double rotation[3][3];
+/* Rotation by the unit quaternion (QW, QA, QB, QC): no axis and no common direction stays in place. */
+#define QW 0.8
+#define QA 0.1
+#define QB 0.5
+#define QC 0.31622776601683794 /* sqrt(1/10) */
+static const double rotation[3][3] = {
+    {1 - 2 * (QB * QB + QC * QC), 2 * (QA * QB - QW * QC), 2 * (QA * QC + QW * QB)},
+    {2 * (QA * QB + QW * QC), 1 - 2 * (QA * QA + QC * QC), 2 * (QB * QC - QW * QA)},
+    {2 * (QA * QC - QW * QB), 2 * (QB * QC + QW * QA), 1 - 2 * (QA * QA + QB * QB)}};
 
 typedef struct {
     xtb_TEnvironment environment;
@@ -38,14 +44,6 @@ typedef struct {
     double charge;
     worker *workers; /* [threads] made when first needed */
 } state;
-
-static void set_rotation(void) {
-    double w = 0.8, a = 0.1, b = 0.5, c = sqrt(0.1);
-    const double R[3][3] = {{1 - 2 * (b * b + c * c), 2 * (a * b - w * c), 2 * (a * c + w * b)},
-                            {2 * (a * b + w * c), 1 - 2 * (a * a + c * c), 2 * (b * c - w * a)},
-                            {2 * (a * c - w * b), 2 * (b * c + w * a), 1 - 2 * (a * a + b * b)}};
-    memcpy(rotation, R, sizeof rotation);
-}
 
 static void close_worker(worker *w) {
     if (w->calculator)
@@ -185,7 +183,6 @@ int tbg_engine_xtb_create(struct tbg_engine *engine) {
     state *s = TBG_NEW(state, 1);
     if (!s)
         return TBG_FAILED;
-    set_rotation();
     engine->state = s;
     s->numbers = TBG_NEW(int, engine->n_atoms);
     s->workers = TBG_NEW(worker, engine->threads);
