@@ -43,7 +43,10 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
             (double)p->save_steps * o->timestep,
             (long long)((p->total_steps - p->equilibrate_steps) / p->save_steps * p->runs), output);
     if (p->first_step)
-        fprintf(stderr, "  resumed at %g ns\n", (double)(p->first_step - p->equilibrate_steps) * o->timestep / 1000);
+        fprintf(stderr, "  resumed %g ns into %s\n",
+                (double)(p->first_step < p->equilibrate_steps ? p->first_step : p->first_step - p->equilibrate_steps) *
+                    o->timestep / 1000,
+                p->first_step < p->equilibrate_steps ? "equilibration" : "production");
 }
 
 static double real(const json_t *object, const char *key) {
@@ -69,11 +72,15 @@ static void print_diagnostics(const char *text) {
         fprintf(stderr, "kinetic temperature %.2f K of %.2f K\n", real(item, "kinetic_temperature_k"),
                 real(item, "temperature_k"));
     json_array_foreach(json_object_get(root, "phi"), i, item) {
-        fprintf(stderr, "%s: dF(0 < phi < 2) %.3f +- %.3f kT, %.0f independent samples; runs",
+        fprintf(stderr, "%s: dF(0 < phi < 2) %.3f +- %.3f kT, %.0f independent samples; by run",
                 json_string_value(json_object_get(item, "name")), real(item, "delta_f_kt"), real(item, "error_kt"),
                 real(item, "effective_samples"));
-        json_array_foreach(json_object_get(item, "runs"), r, run)
-            fprintf(stderr, " %.2f+-%.2f", real(run, "delta_f_kt"), real(run, "error_kt"));
+        json_array_foreach(json_object_get(item, "runs"), r, run) {
+            if (isfinite(real(run, "error_kt")))
+                fprintf(stderr, " %.2f+-%.2f", real(run, "delta_f_kt"), real(run, "error_kt"));
+            else
+                fprintf(stderr, real(run, "population") > 0 ? " never out" : " never in");
+        }
         const json_t *agree = json_object_get(item, "runs_agree");
         fprintf(stderr, "%s\n", json_is_true(agree)    ? ": they agree"
                                 : json_is_false(agree) ? ": they do not agree yet"

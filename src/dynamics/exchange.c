@@ -81,22 +81,26 @@ static void set_level(tbg_exchange *e, tbg_lanes *lanes, int lane, int level) {
     arrive(e, lane);
 }
 
+void tbg_exchange_round_of_run(tbg_exchange *e, tbg_lanes *lanes, int run, int64_t round) {
+    for (int low = (int)(round & 1); low + 1 < e->n_replicas; low += 2) {
+        int a = tbg_exchange_lane(e, run, low), b = tbg_exchange_lane(e, run, low + 1);
+        int64_t pair = (int64_t)run * (e->n_replicas - 1) + low;
+        double beta_a = 1 / (TBG_BOLTZMANN * e->temperatures[low]),
+               beta_b = 1 / (TBG_BOLTZMANN * e->temperatures[low + 1]), u;
+        double exponent = (beta_a - beta_b) * (lanes->energy[a] - lanes->energy[b]);
+        tbg_random_uniform(e->seed, TBG_STREAM(TBG_STREAM_EXCHANGE, pair), (uint64_t)round, 1, &u);
+        e->attempts[pair]++;
+        if (u < exp(exponent)) {
+            e->accepts[pair]++;
+            set_level(e, lanes, a, low + 1);
+            set_level(e, lanes, b, low);
+        }
+    }
+}
+
 void tbg_exchange_round(tbg_exchange *e, tbg_lanes *lanes) {
     for (int run = 0; run < e->n_runs; run++)
-        for (int low = (int)(e->rounds & 1); low + 1 < e->n_replicas; low += 2) {
-            int a = tbg_exchange_lane(e, run, low), b = tbg_exchange_lane(e, run, low + 1);
-            int64_t pair = (int64_t)run * (e->n_replicas - 1) + low;
-            double beta_a = 1 / (TBG_BOLTZMANN * e->temperatures[low]),
-                   beta_b = 1 / (TBG_BOLTZMANN * e->temperatures[low + 1]), u;
-            double exponent = (beta_a - beta_b) * (lanes->energy[a] - lanes->energy[b]);
-            tbg_random_uniform(e->seed, TBG_STREAM(TBG_STREAM_EXCHANGE, pair), (uint64_t)e->rounds, 1, &u);
-            e->attempts[pair]++;
-            if (u < exp(exponent)) {
-                e->accepts[pair]++;
-                set_level(e, lanes, a, low + 1);
-                set_level(e, lanes, b, low);
-            }
-        }
+        tbg_exchange_round_of_run(e, lanes, run, e->rounds);
     e->rounds++;
 }
 

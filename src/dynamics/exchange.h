@@ -21,6 +21,8 @@ void tbg_exchange_free(tbg_exchange *exchange);
  * A pair exchanges temperatures with probability min(1, exp((beta_a - beta_b) (U_a - U_b))); velocities are scaled by
  * sqrt(T_new / T_old). */
 void tbg_exchange_round(tbg_exchange *exchange, tbg_lanes *lanes);
+/* The same for one run and a given round; runs share nothing, so several threads may do different ones. */
+void tbg_exchange_round_of_run(tbg_exchange *exchange, tbg_lanes *lanes, int run, int64_t round);
 void tbg_exchange_reset_statistics(tbg_exchange *exchange);
 int tbg_exchange_lane(const tbg_exchange *exchange, int run, int level);
 

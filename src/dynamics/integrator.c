@@ -127,38 +127,33 @@ void tbg_lanes_fill(tbg_lanes *s) {
     }
 }
 
-void tbg_lanes_advance(tbg_lanes *s, int64_t n_steps) {
+static char *scratch_of_thread(const tbg_lanes *s) {
+    return s->scratch + (size_t)omp_get_thread_num() * s->scratch_size;
+}
+
+void tbg_lanes_advance_block(tbg_lanes *s, int block, int64_t step, int64_t n_steps, char *scratch) {
     const tbg_step_table *kernels = tbg_step_kernels();
     double keep = exp(-s->friction * s->timestep);
-    tbg_step_constants c = {s->n_atoms,      (float)(s->timestep / 2), (float)keep, s->kick,
-                            s->inverse_root, s->friction > 0,          s->seed};
-    for (int l = 0; l < s->n_blocks * TBG_LANES; l++)
-        s->noise[l] = (float)sqrt((1 - keep * keep) * TBG_BOLTZMANN * s->temperature[l]);
-#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
-    for (int b = 0; b < s->n_blocks; b++) {
-        char *scratch = s->scratch + (size_t)omp_get_thread_num() * s->scratch_size;
-        float *f = (float *)scratch, *x = s->x + (size_t)b * block_size(s),
-              *v = s->v + (size_t)b * block_size(s);
-        void *workspace = scratch + block_size(s) * sizeof(float);
-        for (int64_t k = 0; k < n_steps; k++) {
-            s->source.evaluate(s->source.state, x, f, NULL, workspace);
-            kernels->step(&c, b, s->step + k, s->noise + b * TBG_LANES, f, x, v);
-        }
-    }
-    s->step += n_steps;
-}
-
-void tbg_lanes_energies(tbg_lanes *s) {
-#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
-    for (int b = 0; b < s->n_blocks; b++) {
-        char *scratch = s->scratch + (size_t)omp_get_thread_num() * s->scratch_size;
-        s->source.evaluate(s->source.state, s->x + (size_t)b * block_size(s), NULL, s->energy + b * TBG_LANES,
-                           scratch + block_size(s) * sizeof(float));
+    tbg_step_constants c = {s->n_atoms, (float)(s->timestep / 2), (float)keep, s->kick, s->inverse_root,
+                            s->friction > 0, s->seed};
+    float *f = (float *)scratch, *noise = s->noise + block * TBG_LANES;
+    float *x = s->x + (size_t)block * block_size(s), *v = s->v + (size_t)block * block_size(s);
+    void *workspace = scratch + block_size(s) * sizeof(float);
+    for (int l = 0; l < TBG_LANES; l++)
+        noise[l] = (float)sqrt((1 - keep * keep) * TBG_BOLTZMANN * s->temperature[block * TBG_LANES + l]);
+    for (int64_t k = 0; k < n_steps; k++) {
+        s->source.evaluate(s->source.state, x, f, NULL, workspace);
+        kernels->step(&c, block, step + k, noise, f, x, v);
     }
 }
 
-void tbg_lanes_center(tbg_lanes *s) {
-    for (int lane = 0; lane < s->n_blocks * TBG_LANES; lane++) {
+void tbg_lanes_energies_block(tbg_lanes *s, int block, char *scratch) {
+    s->source.evaluate(s->source.state, s->x + (size_t)block * block_size(s), NULL, s->energy + block * TBG_LANES,
+                       scratch + block_size(s) * sizeof(float));
+}
+
+void tbg_lanes_center_block(tbg_lanes *s, int block) {
+    for (int lane = block * TBG_LANES; lane < (block + 1) * TBG_LANES; lane++) {
         float *x = lane_of(s, s->x, lane);
         double centre[3] = {0};
         for (int j = 0; j < 3 * s->n_atoms; j++)
@@ -166,6 +161,24 @@ void tbg_lanes_center(tbg_lanes *s) {
         for (int j = 0; j < 3 * s->n_atoms; j++)
             x[(size_t)j * TBG_LANES] -= (float)(centre[j % 3] / s->n_atoms);
     }
+}
+
+void tbg_lanes_advance(tbg_lanes *s, int64_t n_steps) {
+#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
+    for (int b = 0; b < s->n_blocks; b++)
+        tbg_lanes_advance_block(s, b, s->step, n_steps, scratch_of_thread(s));
+    s->step += n_steps;
+}
+
+void tbg_lanes_energies(tbg_lanes *s) {
+#pragma omp parallel for num_threads(s->threads) schedule(dynamic, 1)
+    for (int b = 0; b < s->n_blocks; b++)
+        tbg_lanes_energies_block(s, b, scratch_of_thread(s));
+}
+
+void tbg_lanes_center(tbg_lanes *s) {
+    for (int b = 0; b < s->n_blocks; b++)
+        tbg_lanes_center_block(s, b);
 }
 
 double tbg_lanes_kinetic(const tbg_lanes *s, int lane) {

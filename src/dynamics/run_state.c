@@ -243,7 +243,7 @@ int tbg_frames_open(tbg_simulation *s, int resume) {
     s->frames = fopen(s->frames_path, resume ? "r+b" : "w+b");
     struct stat info;
     if (!s->frames || fstat(fileno(s->frames), &info))
-        return tbg_fail(resume ? TBG_INPUT : TBG_FAILED, "%s: %s", s->frames_path, strerror(errno));
+        return tbg_fail(TBG_INPUT, "%s: cannot be opened: %s", s->frames_path, strerror(errno));
     if (info.st_size < bytes)
         return tbg_fail(TBG_INPUT, "%s: has %lld bytes, the checkpoint counts %lld; it belongs to another run",
                         s->frames_path, (long long)info.st_size, (long long)bytes);

@@ -155,6 +155,20 @@ static int place_lanes(tbg_simulation *s) {
     return TBG_OK;
 }
 
+/* Runs whose lanes share blocks belong together. */
+static int find_groups(tbg_simulation *s) {
+    int k = s->exchange.n_replicas, runs = s->exchange.n_runs;
+    s->groups = tbg_alloc((size_t)runs, sizeof *s->groups);
+    if (!s->groups)
+        return TBG_FAILED;
+    for (int first = 0, run = 1; run <= runs; run++)
+        if (run * k % TBG_LANES == 0 || run == runs) {
+            s->groups[s->n_groups][0] = first;
+            s->groups[s->n_groups++][1] = first = run;
+        }
+    return TBG_OK;
+}
+
 static int set_up(tbg_simulation *s, const char *path, int resume) {
     const tbg_simulation_options *o = &s->options;
     tbg_simulation_plan *p = &s->plan;
@@ -197,6 +211,7 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
         TBG_TRY(tbg_run_state_read(s));
     else
         TBG_TRY(place_lanes(s));
+    TBG_TRY(find_groups(s));
     TBG_TRY(tbg_frames_open(s, found));
     p->lanes = s->lanes->n_lanes;
     p->idle_lanes = s->lanes->n_blocks * TBG_LANES - p->lanes;
@@ -247,6 +262,7 @@ void tbg_simulation_free(tbg_simulation *s) {
     free(s->potential_sum);
     free(s->kinetic_sum);
     free(s->record_x);
+    free(s->groups);
     free(s->record);
     free(s);
 }
@@ -270,6 +286,44 @@ static int check_energies(const tbg_simulation *s) {
     return TBG_OK;
 }
 
+/* From one frame to the next, all blocks waiting for each other at every exchange. */
+static void advance_together(tbg_simulation *s, int64_t pieces) {
+    for (int64_t i = 0; i < pieces; i++) {
+        tbg_lanes_advance(s->lanes, s->plan.exchange_steps);
+        if (i == pieces - 1)
+            tbg_lanes_center(s->lanes);
+        if (s->exchange.n_replicas > 1 || i == pieces - 1)
+            tbg_lanes_energies(s->lanes);
+        if (s->exchange.n_replicas > 1)
+            tbg_exchange_round(&s->exchange, s->lanes);
+    }
+}
+
+/* The same by groups: threads meet once a frame. The results are those of advance_together. */
+static void advance_groups(tbg_simulation *s, int64_t pieces) {
+    tbg_lanes *l = s->lanes;
+    int k = s->exchange.n_replicas;
+#pragma omp parallel for num_threads(l->threads) schedule(dynamic, 1)
+    for (int g = 0; g < s->n_groups; g++) {
+        char *scratch = l->scratch + (size_t)omp_get_thread_num() * l->scratch_size;
+        int first = s->groups[g][0] * k / TBG_LANES, last = (s->groups[g][1] * k + TBG_LANES - 1) / TBG_LANES;
+        for (int64_t i = 0; i < pieces; i++) {
+            for (int b = first; b < last; b++) {
+                tbg_lanes_advance_block(l, b, l->step + i * s->plan.exchange_steps, s->plan.exchange_steps, scratch);
+                if (i == pieces - 1)
+                    tbg_lanes_center_block(l, b);
+                if (k > 1 || i == pieces - 1)
+                    tbg_lanes_energies_block(l, b, scratch);
+            }
+            for (int run = s->groups[g][0]; run < s->groups[g][1] && k > 1; run++)
+                tbg_exchange_round_of_run(&s->exchange, l, run, s->exchange.rounds + i);
+        }
+    }
+    l->step += pieces * s->plan.exchange_steps;
+    if (k > 1)
+        s->exchange.rounds += pieces;
+}
+
 /* Sums over saved instants, by temperature. */
 static void accumulate(tbg_simulation *s) {
     for (int l = 0; l < s->lanes->n_lanes; l++) {
@@ -283,17 +337,8 @@ int tbg_simulation_advance(tbg_simulation *s, int *done) {
     *done = s->lanes->step >= p->total_steps;
     if (!*done) {
         int64_t end = s->lanes->step + p->save_steps;
-        while (s->lanes->step < end) {
-            tbg_lanes_advance(s->lanes, p->exchange_steps);
-            if (s->lanes->step == end)
-                tbg_lanes_center(s->lanes);
-            if (s->exchange.n_replicas > 1 || s->lanes->step == end) {
-                tbg_lanes_energies(s->lanes);
-                TBG_TRY(check_energies(s));
-            }
-            if (s->exchange.n_replicas > 1)
-                tbg_exchange_round(&s->exchange, s->lanes);
-        }
+        (s->n_groups >= s->lanes->threads ? advance_groups : advance_together)(s, p->save_steps / p->exchange_steps);
+        TBG_TRY(check_energies(s));
         if (end > p->equilibrate_steps) {
             TBG_TRY(tbg_frames_append(s));
             accumulate(s);

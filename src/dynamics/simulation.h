@@ -29,6 +29,8 @@ struct tbg_simulation {
     size_t record_size;
     double last_checkpoint;  /* tbg_seconds() */
     int complete;
+    int n_groups;     /* sets of blocks that no run connects: they go from frame to frame without waiting for each other */
+    int (*groups)[2]; /* [n_groups] first run, first run of the next group; their lanes fill whole blocks */
 };
 
 /* ---- run_state.c ---- */

@@ -111,6 +111,26 @@ static void stopping_and_threads_change_nothing(void **state) {
     assert_same_files(in_folder("a.nc"), in_folder("c.nc"), 1);
     assert_same_files(in_folder("a.pdb"), in_folder("c.pdb"), 1);
     assert_same_files(in_folder("a.nc"), in_folder("d.nc"), 0);
+    /* two blocks that no run connects, each with its thread, against all waiting for each other */
+    o = short_run();
+    o.runs = 4;
+    o.replicas = 8;
+    o.time = 1;
+    o.threads = 2;
+    run(in_folder("e.nc"), &o, 0);
+    tbg_simulation *s;
+    int done = 0;
+    char *text;
+    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("f.nc"), &o, 0, &s));
+    assert_int_equal(s->n_groups, 2);
+    s->n_groups = 1; /* fewer than threads: together */
+    while (!done)
+        assert_ok(tbg_simulation_advance(s, &done));
+    assert_ok(tbg_simulation_finish(s, &text));
+    free(text);
+    tbg_simulation_free(s);
+    assert_same_files(in_folder("e.nc"), in_folder("f.nc"), 1);
+    assert_same_files(in_folder("e.json"), in_folder("f.json"), 1);
     /* what a reader finds */
     tbg_trajectory *t;
     assert_ok(tbg_trajectory_read(in_folder("a.nc"), 0, 1, 0, &t));

@@ -1,0 +1,87 @@
+/* test_simulate_command.c: tbg simulate as a user runs it: a run, SIGTERM and --resume, refusals and exit codes. */
+#include "tbg_test.h"
+#include "tbg/file.h"
+
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[64];
+
+/* Runs a shell command in the folder; its exit code. %s and so on as printf. */
+static int shell(const char *format, ...) {
+    char command[1024], whole[1400];
+    va_list a;
+    va_start(a, format);
+    vsnprintf(command, sizeof command, format, a);
+    va_end(a);
+    snprintf(whole, sizeof whole, "cd %s && { %s ; } 2>err >out", folder, command);
+    int status = system(whole);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    strcpy(folder, "/tmp/tbg-simulate-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    return chdir("/tmp") || shell("rm -rf %s", folder) < 0;
+}
+
+#define RUN TBG_PROGRAM " simulate A-NME -f amber99sbildn-obc --runs 2 --replicas 2 --max-temperature 400 -q --threads 1 "
+
+static void a_run_and_its_json(void **state) {
+    (void)state;
+    assert_int_equal(shell(RUN "--time 0.003 --equilibrate 0.001 --save-every 0.5 --json -o a.nc"), 0);
+    char path[128];
+    snprintf(path, sizeof path, "%s/out", folder);
+    json_t *root = json_load_file(path, 0, NULL);
+    assert_non_null(root);
+    assert_int_equal(json_integer_value(json_object_get(root, "frames")), 12);
+    assert_true(json_is_true(json_object_get(root, "complete")));
+    json_decref(root);
+    assert_int_equal(shell("test -s a.nc -a -s a.pdb -a -s a.json -a ! -e a.nc.checkpoint -a ! -e a.nc.frames"), 0);
+    /* what is there is not overwritten unasked */
+    assert_int_equal(shell(RUN "--time 0.003 --save-every 0.5 -o a.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.002 --equilibrate 0 --save-every 0.5 -o a.nc --overwrite"), 0);
+}
+
+static void term_saves_and_resume_equals_no_stop(void **state) {
+    (void)state;
+    assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o whole.nc"), 0);
+    assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc & p=$!;"
+                               "while ! test -e parts.nc.frames; do sleep 0.02; done; sleep 0.2; kill -TERM $p; wait $p"),
+                     1);
+    assert_int_equal(shell("test -e parts.nc.checkpoint"), 0);
+    assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc --resume"), 0);
+    assert_int_equal(shell("cmp whole.nc parts.nc && cmp whole.json parts.json"), 0);
+}
+
+static void wrong_usage_is_refused(void **state) {
+    (void)state;
+    assert_int_equal(shell(RUN "-o x.nc"), 2); /* no time */
+    assert_int_equal(shell(RUN "--time 1"), 2);
+    assert_int_equal(shell(RUN "--time -1 -o x.nc"), 2);
+    assert_int_equal(shell(RUN "--time 1 --timestep 0 -o x.nc"), 2);
+    assert_int_equal(shell(TBG_PROGRAM " simulate XX -f amber14-obc1 --time 1 -o x.nc"), 2);
+    assert_int_equal(shell(TBG_PROGRAM " simulate AA -f nonsense --time 1 -o x.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.001 -o missing-folder/x.nc"), 2);
+    assert_int_equal(shell("test -e x.nc"), 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_and_its_json),
+        cmocka_unit_test(term_saves_and_resume_equals_no_stop),
+        cmocka_unit_test(wrong_usage_is_refused),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
