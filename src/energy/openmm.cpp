@@ -48,21 +48,26 @@ struct Pool {
     std::vector<std::unique_ptr<Worker>> workers; // made when first needed
 };
 
+Platform *known_platform(const std::string &name) {
+    for (int i = 0; i < Platform::getNumPlatforms(); i++)
+        if (Platform::getPlatform(i).getName() == name)
+            return &Platform::getPlatform(i);
+    return nullptr;
+}
+
+// Every platform but Reference is a plugin. Only the one asked for is loaded: others may wake drivers of
+// devices.
 Platform *find_platform(const std::string &name) {
-    static bool loaded = false;
-    for (int attempt = 0; attempt < 3; attempt++) {
-        for (int i = 0; i < Platform::getNumPlatforms(); i++)
-            if (Platform::getPlatform(i).getName() == name)
-                return &Platform::getPlatform(i);
-        if (loaded)
-            break;
-        if (attempt == 0)
-            Platform::loadPluginsFromDirectory(Platform::getDefaultPluginsDirectory());
-        else {
-            Platform::loadPluginsFromDirectory(TBG_OPENMM_PLUGINS);
-            loaded = true;
-        }
+    const std::string folders[] = {Platform::getDefaultPluginsDirectory(), TBG_OPENMM_PLUGINS};
+    bool plain =
+        name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == std::string::npos;
+    for (const std::string &folder : folders) {
+        std::string file = folder + "/libOpenMM" + name + ".so";
+        if (!known_platform(name) && plain && std::ifstream(file))
+            Platform::loadPluginLibrary(file);
     }
+    if (Platform *platform = known_platform(name))
+        return platform;
     std::string known;
     for (int i = 0; i < Platform::getNumPlatforms(); i++)
         known += (i ? ", " : "") + Platform::getPlatform(i).getName();
