@@ -23,10 +23,10 @@ static void write_model(const char *path, const char *molecules) {
     tbg_model *m;
     assert_ok(tbg_network_preset("improved-ad", &spec));
     spec.hidden = 8;
-    spec.layers = 2;
+    spec.layers = 1;
     spec.scale = 6;
     assert_ok(tbg_model_create(&spec, 4, &m));
-    for (int l = 0; l < 2; l++) {
+    for (int l = 0; l < spec.layers; l++) {
         char name[64];
         snprintf(name, sizeof name, "egnn.gcl_%d.harmonic_gate.bias", l);
         const tbg_parameter *p = tbg_model_tensor(m, name);
