@@ -80,8 +80,8 @@ static void draw_map(tbg_text *t, const double *h, double left, const char *titl
                      const char *y_label) {
     tbg_axes a = {.left = left,
                   .top = 34,
-                  .width = 264,
-                  .height = 264,
+                  .width = 256,
+                  .height = 256,
                   .x_min = -180,
                   .x_max = 180,
                   .y_min = -180,
@@ -128,34 +128,34 @@ int tbg_plot_ramachandran(tbg_text *t, const tbg_plot_data *d, int phi, int psi)
     snprintf(y_label, sizeof y_label, "%s (\xc2\xb0)", tbg_plot_symbol(d->torsions[psi].name, alone, symbol));
     int shown[3] = {1, d->summary->weighted, d->reference != NULL}, panels = 0;
     int total = shown[0] + shown[1] + shown[2];
-    double width = 62 + total * 292 + 66;
+    double width = 62 + total * 300 + 48;
     tbg_text_add(
-        t, "<svg viewBox=\"0 0 %.0f 348\" width=\"%.0f\" role=\"img\"><title>Ramachandran plots</title>",
+        t, "<svg viewBox=\"0 0 %.0f 340\" width=\"%.0f\" role=\"img\"><title>Ramachandran plots</title>",
         width, width);
     for (int p = 0; p < 3; p++)
         if (shown[p]) {
-            draw_map(t, h + p * MAP * MAP, 62 + panels * 292, titles[p], x_label, panels ? NULL : y_label);
+            draw_map(t, h + p * MAP * MAP, 62 + panels * 300, titles[p], x_label, panels ? NULL : y_label);
             panels++;
         }
     /* Colour bar. */
-    double left = 62 + total * 292 - 4, each = 264.0 / LEVELS;
+    double left = 62 + total * 300 - 20, each = 256.0 / LEVELS;
     char buffer[32];
     for (int l = 0; l < LEVELS; l++)
         tbg_text_add(t,
                      "<rect x=\"%.1f\" y=\"%.2f\" width=\"12\" height=\"%.2f\" fill=\"%s\" "
                      "shape-rendering=\"crispEdges\"/>",
-                     left, 34 + 264 - (l + 1) * each, each, map_colour(l, LEVELS, buffer));
+                     left, 34 + 256 - (l + 1) * each, each, map_colour(l, LEVELS, buffer));
     tbg_text_add(t,
-                 "<rect x=\"%.1f\" y=\"34\" width=\"12\" height=\"264\" fill=\"none\" stroke=\"#9ca3af\"/>"
+                 "<rect x=\"%.1f\" y=\"34\" width=\"12\" height=\"256\" fill=\"none\" stroke=\"#9ca3af\"/>"
                  "<g font-size=\"12\" fill=\"#374151\">",
                  left);
     for (int v = 0; v <= (int)(LEVELS * LEVEL_STEP); v++)
         tbg_text_add(t, "<text x=\"%.1f\" y=\"%.1f\">%s%d</text>", left + 17,
-                     34 + 264 - v / LEVEL_STEP * each + 4,
+                     34 + 256 - v / LEVEL_STEP * each + 4,
                      v == (int)(LEVELS * LEVEL_STEP) ? "\xe2\x89\xa5" : "", v);
     tbg_text_add(
         t,
-        "</g><text transform=\"translate(%.1f 166) rotate(-90)\" text-anchor=\"middle\" font-size=\"13\" "
+        "</g><text transform=\"translate(%.1f 162) rotate(-90)\" text-anchor=\"middle\" font-size=\"13\" "
         "fill=\"#111827\">free energy (kT)</text></svg>",
         left + 50);
     free(h);

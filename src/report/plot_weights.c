@@ -170,7 +170,8 @@ int tbg_plot_sorted_weights(tbg_text *t, const tbg_plot_data *d) {
     a.x_log = a.y_log = 1;
     a.x_max = fmax(1, log10(n));
     a.y_max = fmin(0, ceil(log10(w[s->n - 1]) + 0.05));
-    a.y_min = fmax(floor(log10(1 / n)) - 3, a.y_max - 9);
+    double small = w[(s->n - 1) / 50]; /* the smallest two in a hundred may leave the plot */
+    a.y_min = fmin(floor(log10(1 / n)), fmax(small > 0 ? floor(log10(small)) : -INFINITY, a.y_max - 9));
     int points = 0;
     long last = -1;
     for (int i = 0; i < POINTS; i++) { /* ranks evenly on the logarithmic axis */
@@ -204,5 +205,37 @@ int tbg_plot_sorted_weights(tbg_text *t, const tbg_plot_data *d) {
     tbg_axes_frame(t, &a, "rank of the sample", "share of the total weight");
     tbg_text_add(t, "</svg>");
     free(w);
+    return TBG_OK;
+}
+
+int tbg_plot_running_ess(tbg_text *t, const tbg_plot_data *d) {
+    enum { POINTS = 500 };
+    const tbg_selection *s = d->selection;
+    double x[POINTS], y[POINTS], sum = 0, square = 0, top = 0;
+    int points = 0;
+    for (long k = 0; k < s->n; k++) {
+        double w = s->weight[k] * (double)s->n;
+        sum += w;
+        square += w * w;
+        if ((double)(k + 1) < (double)s->n * (points + 1) / POINTS)
+            continue;
+        x[points] = (double)k + 1;
+        y[points] = square > 0 ? 100 * sum * sum / square / (double)(k + 1) : NAN;
+        if ((double)k > 0.05 * (double)s->n && isfinite(y[points]))
+            top = fmax(top, y[points]);
+        if (++points == POINTS)
+            break;
+    }
+    tbg_axes a = area;
+    a.x_max = (double)s->n;
+    a.y_max = fmin(105, fmax(1e-3, 1.35 * top));
+    start(t, "Effective sample size with growing ensemble", "clip-running");
+    tbg_axes_grid(t, &a);
+    tbg_text_add(t, "<g clip-path=\"url(#clip-running)\">");
+    tbg_axes_line(t, &a, points, x, y,
+                  "stroke=\"" TBG_COLOUR_WEIGHTED "\" stroke-width=\"1.8\" stroke-linejoin=\"round\"");
+    tbg_text_add(t, "</g>");
+    tbg_axes_frame(t, &a, "valid samples", "ESS per valid sample (%)");
+    tbg_text_add(t, "</svg>");
     return TBG_OK;
 }

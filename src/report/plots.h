@@ -25,6 +25,8 @@ int tbg_plot_free_energy(tbg_text *t, const tbg_plot_data *d, int torsion);
 int tbg_plot_energies(tbg_text *t, const tbg_plot_data *d, double *beyond);
 int tbg_plot_log_weights(tbg_text *t, const tbg_plot_data *d);
 int tbg_plot_sorted_weights(tbg_text *t, const tbg_plot_data *d);
+/* Kish sample size of the first k samples over k: steps down betray single large weights. */
+int tbg_plot_running_ess(tbg_text *t, const tbg_plot_data *d);
 /* Greek letter and number of a torsion's name ("phi1" -> φ₁ with entities). out: [32]. */
 const char *tbg_plot_symbol(const char *name, int alone, char *out);
 #endif

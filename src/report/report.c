@@ -26,7 +26,6 @@ static const char *const style =
     ".verdict{border-left:4px solid;border-radius:6px;padding:13px 18px;margin:0 0 18px}"
     ".good{background:#ecfdf5;border-color:#059669}.fair{background:#fffbeb;border-color:#d97706}"
     ".bad{background:#fef2f2;border-color:#dc2626}"
-    ".verdict b{display:block;margin-bottom:1px}"
     ".tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:14px;margin-bottom:18px}"
     ".tile,section{background:#fff;border:1px solid #e5e7eb;border-radius:8px}"
     ".tile{padding:13px 18px 14px}.tile span{display:block;color:#4b5563;font-size:13px}"
@@ -69,21 +68,13 @@ static void legend(tbg_text *t, const tbg_plot_data *d, int dashed) {
 /* ---- head ---- */
 
 static void verdict(tbg_text *t, const tbg_ensemble_summary *s) {
-    const char *kind = "good", *title = "Weights can be trusted";
-    if (!s->n_valid) {
+    const char *kind = "good";
+    if (!s->n_valid || (s->weighted && !(s->pareto_k <= s->pareto_k_limit)))
         kind = "bad";
-        title = "No valid samples";
-    } else if (!s->weighted) {
+    else if (!s->weighted || s->n_effective < 100)
         kind = "fair";
-        title = "Unweighted samples";
-    } else if (!(s->pareto_k <= s->pareto_k_limit)) {
-        kind = "bad";
-        title = "Weights cannot be trusted";
-    } else if (s->n_effective < 100) {
-        kind = "fair";
-        title = "Few effective samples";
-    }
-    tbg_text_add(t, "<div class=\"verdict %s\"><b>%s</b>", kind, title);
+    /* The colour only repeats what the sentence says. */
+    tbg_text_add(t, "<div class=\"verdict %s\" role=\"status\">", kind);
     tbg_text_escape(t, s->advice);
     tbg_text_add(t, "</div>");
 }
@@ -375,8 +366,11 @@ static int weight_sections(tbg_text *t, const tbg_plot_data *d) {
                     "overlap little, few "
                     "samples carry the average.</figcaption></figure><figure>");
     TBG_TRY(tbg_plot_sorted_weights(t, d));
-    tbg_text_add(
-        t, "<figcaption>Weights from the largest to the smallest.</figcaption></figure></div></section>");
+    tbg_text_add(t, "<figcaption>Weights from the largest to the smallest.</figcaption></figure><figure>");
+    TBG_TRY(tbg_plot_running_ess(t, d));
+    tbg_text_add(t, "<figcaption>Effective sample size as the ensemble grows. It should settle; a step down "
+                    "is one sample of "
+                    "large weight.</figcaption></figure></div></section>");
     return TBG_OK;
 }
 

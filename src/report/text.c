@@ -67,6 +67,8 @@ void tbg_text_number(tbg_text *t, double x, int digits) {
     /* Whole numbers in full, the rest with the digits asked for; exponents only where they are needed. */
     if (size >= 1e7 || (size > 0 && size < 1e-4))
         snprintf(plain, sizeof plain, "%.*e", digits - 1, size);
+    else if (size == floor(size))
+        snprintf(plain, sizeof plain, "%.0f", size);
     else {
         int before = size >= 1 ? (int)floor(log10(size)) + 1 : 0, leading = 0;
         if (size > 0 && size < 1)
