@@ -100,12 +100,14 @@ static double velocity_operations(const tbg_network_spec *s, int n) {
 }
 
 /* Of one divergence: the velocity, the vectors that all directions share, then per direction one product per
- * edge of the middle layers and the nodes' products. */
+ * edge of the middle layers and the nodes' products; a third of that in the layer before the last
+ * (cpu_closing_simd.c). */
 static double divergence_operations(const tbg_network_spec *s, int n) {
     double H2 = (double)s->hidden * s->hidden, N = n, E = N * (N - 1), L = s->layers;
     double shared = E * H2 * (6 * (L - 1) + (L > 1 ? 6 : 4)) + (L > 1 ? 2 * E * H2 : 0);
-    double middle = L > 2 ? L - 2 : 0;
+    double middle = L > 3 ? L - 3 : 0, closing = L > 2;
     double directions = 3 * N * (middle * (2 * E * H2 + 10 * N * H2) + (L > 1 ? 4 * N * H2 : 0));
+    directions += closing * (N * E * 2 * H2 * (N + 2) / N + 3 * N * 4 * N * H2 + (E + 3 * N) * 6 * H2);
     return velocity_operations(s, n) + shared + directions;
 }
 

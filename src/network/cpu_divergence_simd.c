@@ -6,15 +6,10 @@
  * edge has one vector for every direction. Last layer: only the displaced atom's own row is needed and no
  * messages, so that products with W1 are taken once per edge (of q), not per direction. The mean that is
  * subtracted from v has no trace: a common translation changes nothing. */
-#include "network/cpu_vector.h"
-#include <math.h>
+#include "network/cpu_divergence.h"
 #include <string.h>
 
-enum { D = TBG_CPU_BLOCK, DP = TBG_CPU_BLOCK_PADDED, ATOMS = TBG_CPU_BLOCK / 3 };
-
-INLINE size_t edge_of(int n, int i, int j) {
-    return (size_t)(i * (n - 1) + (j > i ? j - 1 : j));
-}
+enum { ATOMS = TBG_CPU_BLOCK / 3 };
 
 /* How the x(l + 1) of the receiver moves with one component of d = x_i - x_j (and nothing else), sign +-1. */
 INLINE void add_pair(const tbg_cpu_net *net, const tbg_cpu_work *work, size_t e, int alpha, float sign,
@@ -28,19 +23,6 @@ INLINE void add_pair(const tbg_cpu_net *net, const tbg_cpu_work *work, size_t e,
     for (int k = 0; k < 3; k++) {
         float dd = k == alpha ? sign : 0;
         x_dot[(size_t)k * step] += net->range * (s * (dd * scale - d[k] * shrink) + d[k] * scale * s_dot);
-    }
-}
-
-/* The harmonic term's share: gate g times the change of push with the input positions. */
-INLINE void add_push(const tbg_cpu_work *work, size_t e, int alpha, float sign, float g, float g_dot,
-                     float *x_dot, size_t step) {
-    const size_t E = (size_t)work->capacity;
-    float u_alpha = work->unit[(size_t)alpha * E + e], r0_dot = sign * u_alpha;
-    float rho_r = work->push_rho[e] * work->inverse_r[e];
-    for (int k = 0; k < 3; k++) {
-        float u = work->unit[(size_t)k * E + e], d0 = k == alpha ? sign : 0;
-        x_dot[(size_t)k * step] += g_dot * work->push[(size_t)k * E + e] +
-                                   g * (u * r0_dot * (work->push_slope[e] - rho_r) + rho_r * d0);
     }
 }
 
@@ -195,30 +177,10 @@ static void middle_edge(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int i
     }
     gemm_weighed(dirs, nv, hp, y, net->w + net->layer[l].w2, work->pre2 + e * row, work->a2 + e * row, p_dot,
                  work->sum_dot + (size_t)i * (size_t)dirs * row, row);
-    float scale = work->scale[e], s = work->s[e] * net->range;
-    float k_r = -s * scale * scale / (2 * sqrtf(work->r2[e] + 1e-8f)), k_s = net->range * scale,
-          k_d = s * scale;
-    for (d = 0; d < DP; d += VW) {
-        vf along = k_r * load(r_dot + d) + k_s * load(s_dot + d);
-        store(move + d, load(move + d) + k_d * (load(xi + d) - load(xj + d)) + dx * along);
-        store(move + DP + d,
-              load(move + DP + d) + k_d * (load(xi + DP + d) - load(xj + DP + d)) + dy * along);
-        store(move + 2 * DP + d,
-              load(move + 2 * DP + d) + k_d * (load(xi + 2 * DP + d) - load(xj + 2 * DP + d)) + dz * along);
-    }
     int h = work->harmonic_of[e];
-    if (h < 0)
-        return;
-    row_dots(dirs, nv, y, work->qh + (size_t)h * row, 0, g_dot);
-    for (int k = 0; k < dirs; k++)
-        for (int x = 0; x < 3; x++)
-            move[x * DP + k] += g_dot[k] * work->push[(size_t)x * E + e];
-    for (int alpha = 0; alpha < 3; alpha++) {
-        if (touches_i)
-            add_push(work, e, alpha, 1, work->g[e], 0, move + 3 * (i - a0) + alpha, DP);
-        if (touches_j)
-            add_push(work, e, alpha, -1, work->g[e], 0, move + 3 * (j - a0) + alpha, DP);
-    }
+    if (h >= 0)
+        row_dots(dirs, nv, y, work->qh + (size_t)h * row, 0, g_dot);
+    move_edge(net, work, e, i, j, a0, atoms, xi, xj, r_dot, s_dot, g_dot, move);
 }
 
 static void middle_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int a0, int atoms, float *x_dot,
@@ -239,9 +201,7 @@ static void middle_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int 
     tangent_nodes(net, work, l, dirs, h_dot, 0, work->rows);
 }
 
-/* Last layer: pre3 becomes q d1, pre2 that times W1b^T (both only for what the trace needs); harmonic rows
- * too. */
-static void last_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
+void last_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int with_h) {
     const int hp = net->hp, nv = hp / VW, E = work->n_edges;
     const size_t row = (size_t)hp;
     for (size_t k = 0; k < (size_t)E * row; k += VW)
@@ -251,26 +211,15 @@ static void last_edges(const tbg_cpu_net *net, tbg_cpu_work *work, int l) {
             float *v = work->qh + (size_t)h * row + c * VW;
             store(v, load(v) * load(work->pre1 + (size_t)work->harmonic[h] * row + c * VW));
         }
-    if (l == 0)
+    if (!with_h)
         return;
     const float *w1t = net->wt + net->layer_t[l].w1, *zero = net->w + net->zero;
     gemm_packed_part(E, nv, hp, 2 * hp, hp, work->pre3, row, w1t, zero, work->pre2, row);
     gemm_packed_part(work->n_harmonic, nv, hp, 2 * hp, hp, work->qh, row, w1t, zero, work->p, row);
 }
 
-INLINE float dot(int nv, const float *a, const float *b) {
-    vf s = {0};
-    for (int c = 0; c < nv; c++)
-        s += load(a + c * VW) * load(b + c * VW);
-    float sum = 0;
-    for (int r = 0; r < VW; r++)
-        sum += s[r];
-    return sum;
-}
-
-/* Trace of one block: sum over its directions (a, alpha) of d x_a,alpha(L) / d x_a,alpha(0) - 1. */
-static double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int a0, int atoms,
-                         const float *x_dot, const float *h_dot) {
+double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int a0, int atoms, const float *x_dot,
+                  const float *h_dot, int with_h) {
     const int hp = net->hp, nv = hp / VW, n = work->n, dirs = 3 * atoms;
     const size_t row = (size_t)hp, E = (size_t)work->capacity;
     const float *wr = net->we_rows + (size_t)l * (size_t)net->ke * row;
@@ -305,11 +254,11 @@ static double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int 
                     r_dot += 2 * dist[k] * dd[k];
                 }
                 float f = net->range * scale * dist[alpha], s_dot = q_wr * r_dot + q_ve * r0_dot;
-                if (l)
+                if (with_h)
                     s_dot += dot(nv, b, hj);
                 trace +=
                     (double)(net->range * s * (dd[alpha] * scale - dist[alpha] * shrink * r_dot) + f * s_dot);
-                for (int c = 0; c < nv; c++) {
+                for (int c = 0; with_h && c < nv; c++) {
                     float *o = own + (size_t)d * row + c * VW;
                     store(o, load(o) + f * load(q + c * VW));
                 }
@@ -317,18 +266,18 @@ static double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int 
                     continue;
                 float push = work->push[(size_t)alpha * E + e], g_dot = qh_wr * r_dot + qh_ve * r0_dot;
                 float rho_r = work->push_rho[e] * work->inverse_r[e];
-                if (l)
+                if (with_h)
                     g_dot += dot(nv, bh, hj);
                 trace += (double)(g_dot * push +
                                   work->g[e] * (r0_dot * r0_dot * (work->push_slope[e] - rho_r) + rho_r));
-                for (int c = 0; c < nv; c++) {
+                for (int c = 0; with_h && c < nv; c++) {
                     float *o = own + (size_t)d * row + c * VW;
                     store(o, load(o) + push * load(qh + c * VW));
                 }
             }
         }
     }
-    if (!l)
+    if (!with_h)
         return trace;
     gemm_packed_part(dirs, nv, hp, 2 * hp, 0, own, row, net->wt + net->layer_t[l].w1, net->w + net->zero,
                      work->ab_dot, row);
@@ -346,9 +295,11 @@ double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work) {
     embed_nodes(net, work);
     for (int l = 0; l < L; l++) {
         const int last = l == L - 1;
+        if (L > 2 && l == L - 2)
+            return closing_layers(net, work);
         primal_layer(net, work, l);
         if (last)
-            last_edges(net, work, l);
+            last_edges(net, work, l, l > 0);
         else if (l == 0)
             first_edges(net, work);
         for (int a0 = 0, block = 0; a0 < n; a0 += ATOMS, block++) {
@@ -361,7 +312,7 @@ double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work) {
                     x_dot[(3 * a0 + k) * DP + k] = 1;
             }
             if (last)
-                trace += last_block(net, work, l, a0, atoms, x_dot, h_dot);
+                trace += last_block(net, work, l, a0, atoms, x_dot, h_dot, l > 0);
             else if (l == 0)
                 first_block(net, work, a0, atoms, x_dot, h_dot);
             else

@@ -70,6 +70,13 @@ static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work
         w->ab_dot = TBG_TAKE(arena, float, N *D * 2 * hp);
         w->sum_dot = TBG_TAKE(arena, float, N *D *hp);
         w->rows = TBG_TAKE(arena, float, (tile > D ? tile : D) * hp);
+        if (L > 2) {
+            for (int k = 0; k < 6; k++)
+                w->last_shelves[k] = TBG_TAKE(arena, float, E *hp);
+            w->last_scalars = TBG_TAKE(arena, float, 8 * E);
+            w->own = TBG_TAKE(arena, float, 3 * N * hp);
+            w->own_mu = TBG_TAKE(arena, float, 3 * N * hp);
+        }
         w->moves = TBG_TAKE(arena, float, N * 3 * TBG_CPU_BLOCK_PADDED);
         w->v_dot = TBG_TAKE(arena, double, 3 * N);
     }
