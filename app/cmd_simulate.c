@@ -21,9 +21,11 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
                        const tbg_simulation_options *o) {
     const tbg_simulation_plan *p = tbg_simulation_plan_of(s);
     fprintf(stderr, "%s, %d atoms, %s\n", what, p->n_atoms, forcefield);
-    fprintf(stderr, "  %d run%s x %d replica%s = %d conformations (%d idle lanes), %d thread%s, %s, seed %llu\n", p->runs,
-            p->runs == 1 ? "" : "s", p->replicas, p->replicas == 1 ? "" : "s", p->lanes, p->idle_lanes, p->threads,
+    fprintf(stderr, "  %d run%s x %d replica%s = %d conformations, %d thread%s, %s, seed %llu\n", p->runs,
+            p->runs == 1 ? "" : "s", p->replicas, p->replicas == 1 ? "" : "s", p->lanes, p->threads,
             p->threads == 1 ? "" : "s", p->simd, (unsigned long long)o->seed);
+    if (p->idle_lanes)
+        fprintf(stderr, "  %d more conformations would cost nothing: they go in sixteens\n", p->idle_lanes);
     fprintf(stderr, "  temperatures");
     for (int k = 0; k < p->replicas; k++)
         fprintf(stderr, " %.4g", p->temperatures[k]);

@@ -23,10 +23,12 @@ typedef struct {
     double *energy, *phi;  /* [n]; [n_phi][n]: 1 where 0 < phi < 2 */
     tbg_population *populations; /* [n_phi][runs] */
     double *mean_energy, *energy_error, *energy_effective; /* [runs] */
-    int64_t wrong_chemistry;
+    tbg_chemistry chemistry;
+    int64_t inverted, turned; /* frames with a centre or a peptide bond that is not as at the start */
 } analysis;
 
 static void analysis_free(analysis *a) {
+    tbg_chemistry_free(&a->chemistry);
     free(a->torsions);
     free(a->energy);
     free(a->phi);
@@ -43,6 +45,7 @@ static int analysis_create(const tbg_simulation *s, analysis *a) {
     for (int i = 0; i < n; i++)
         if (!strncmp(a->torsions[i].name, "phi", 3))
             a->torsions[a->n_phi++] = a->torsions[i];
+    TBG_TRY(tbg_chemistry_create(s->molecule, &a->chemistry));
     a->n = s->n_frames;
     a->energy = TBG_NEW(double, a->n);
     a->phi = tbg_alloc((size_t)a->n, (size_t)a->n_phi * sizeof(double));
@@ -63,6 +66,8 @@ static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
             double phi = tbg_dihedral(s->record_x, a->torsions[k].atoms);
             a->phi[k * a->n + i] = phi > 0 && phi < 2;
         }
+        a->inverted += tbg_chemistry_inverted(&a->chemistry, s->record_x, s->start) > 0;
+        a->turned += tbg_chemistry_turned(&a->chemistry, s->record_x, s->start) > 0;
         sum += a->energy[i] - s->plan.start_energy;
         square += pow(a->energy[i] - s->plan.start_energy, 2);
     }
@@ -118,23 +123,29 @@ static json_t *phi_json(const tbg_simulation *s, const analysis *a, int k) {
     return object;
 }
 
+/* Mean potential energy by run, and whether the runs agree. */
 static json_t *energy_json(const tbg_simulation *s, const analysis *a) {
     int runs = s->exchange.n_runs;
+    tbg_population *each = TBG_NEW(tbg_population, runs);
     json_t *list = json_array();
-    double mean = 0, weight = 0, effective = 0, chi2 = 0;
+    double mean = 0, effective = 0, chi2 = NAN, p_value = NAN;
     for (int r = 0; r < runs; r++) {
-        double w = 1 / pow(a->energy_error[r], 2);
         mean += a->mean_energy[r] / runs;
-        weight += w;
         effective += a->energy_effective[r];
+        if (each) {
+            each[r].value = a->mean_energy[r];
+            each[r].error = a->energy_error[r];
+        }
         json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "mean_kj_mol", number(a->mean_energy[r]),
                                               "error_kj_mol", number(a->energy_error[r]), "effective_samples",
                                               number(a->energy_effective[r])));
     }
-    for (int r = 0; r < runs; r++)
-        chi2 += pow((a->mean_energy[r] - mean) / a->energy_error[r], 2);
-    return json_pack("{s:o, s:o, s:o, s:o}", "mean_kj_mol", number(mean), "effective_samples", number(effective),
-                     "chi2", number(chi2), "runs", list);
+    if (each)
+        tbg_statistics_agreement(runs, each, &chi2, &p_value);
+    free(each);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mean_kj_mol", number(mean), "effective_samples",
+                     number(effective), "chi2", number(chi2), "p_value", number(p_value), "runs_agree",
+                     runs > 1 ? json_boolean(p_value > AGREE) : json_null(), "runs", list);
 }
 
 static json_t *exchange_json(const tbg_simulation *s) {
@@ -206,7 +217,8 @@ static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
         json_object_set_new(root, "temperatures", levels_json(s));
         json_object_set_new(root, "potential_energy", energy_json(s, a));
         json_object_set_new(root, "phi", phi);
-        json_object_set_new(root, "frames_of_other_chemistry", json_integer(a->wrong_chemistry));
+        json_object_set_new(root, "frames_with_inverted_centre", json_integer(a->inverted));
+        json_object_set_new(root, "frames_with_cis_trans_changed", json_integer(a->turned));
     } else
         json_decref(phi);
     return root;

@@ -60,7 +60,7 @@ int tbg_start_turn(const tbg_molecule *m, int b, int c, double angle, unsigned c
     return 1;
 }
 
-static double volume(const double *x, int centre, const int n[8]) {
+static double volume(const double *x, int centre, const int n[3]) {
     double v[3][3];
     for (int k = 0; k < 3; k++)
         for (int a = 0; a < 3; a++)
@@ -94,6 +94,50 @@ int tbg_start_same_chemistry(const tbg_molecule *m, const double *x, const doubl
             return 0;
     }
     return 1;
+}
+
+int tbg_chemistry_create(const tbg_molecule *m, tbg_chemistry *out) {
+    int n[8], count;
+    tbg_torsion *torsions;
+    *out = (tbg_chemistry){0};
+    TBG_TRY(tbg_backbone_torsions(m, &count, &torsions));
+    out->centres = tbg_alloc((size_t)m->n_atoms, sizeof *out->centres);
+    out->omega = tbg_alloc((size_t)count, sizeof *out->omega);
+    if (!out->centres || !out->omega) {
+        free(torsions);
+        tbg_chemistry_free(out);
+        return TBG_FAILED;
+    }
+    for (int i = 0; i < m->n_atoms; i++)
+        if (neighbours(m, i, n) == 4)
+            memcpy(out->centres[out->n_centres++], (int[4]){i, n[0], n[1], n[2]}, sizeof *out->centres);
+    for (int t = 0; t < count; t++)
+        if (!strncmp(torsions[t].name, "omega", 5))
+            memcpy(out->omega[out->n_omega++], torsions[t].atoms, sizeof *out->omega);
+    free(torsions);
+    return TBG_OK;
+}
+
+void tbg_chemistry_free(tbg_chemistry *c) {
+    free(c->centres);
+    free(c->omega);
+    *c = (tbg_chemistry){0};
+}
+
+int tbg_chemistry_inverted(const tbg_chemistry *c, const double *x, const double *reference) {
+    int count = 0;
+    for (int i = 0; i < c->n_centres; i++)
+        count += !(volume(x, c->centres[i][0], c->centres[i] + 1) *
+                       volume(reference, c->centres[i][0], c->centres[i] + 1) >
+                   0);
+    return count;
+}
+
+int tbg_chemistry_turned(const tbg_chemistry *c, const double *x, const double *reference) {
+    int count = 0;
+    for (int i = 0; i < c->n_omega; i++)
+        count += !(cos(tbg_dihedral(x, c->omega[i])) * cos(tbg_dihedral(reference, c->omega[i])) > 0);
+    return count;
 }
 
 /* Minimise a turned copy; accepted when the chemistry is that of the original. */

@@ -116,12 +116,24 @@ static void bonds_turn_and_rings_do_not(void **state) {
     free(torsions);
     /* turned omegas by 0.7: still the same chemistry; mirrored: not; a long bond: not */
     assert_true(tbg_start_same_chemistry(molecule, x, (const double *)molecule->positions));
+    tbg_chemistry c;
+    const double *reference = (const double *)molecule->positions;
+    assert_ok(tbg_chemistry_create(molecule, &c));
+    assert_int_equal(c.n_omega, 3);
+    assert_true(c.n_centres == 2 /* caps */ + 2 /* PHE CA CB */ + 4 /* PRO CA CB CG CD */);
+    assert_int_equal(tbg_chemistry_inverted(&c, x, reference), 0);
+    assert_int_equal(tbg_chemistry_turned(&c, x, reference), 0);
+    assert_int_equal(tbg_start_turn(molecule, c.omega[1][1], c.omega[1][2], 2, side, x), 1);
+    assert_int_equal(tbg_chemistry_turned(&c, x, reference), 1);
+    assert_int_equal(tbg_start_turn(molecule, c.omega[1][1], c.omega[1][2], -2, side, x), 1);
     x[0] += 0.1;
     assert_true(!tbg_start_same_chemistry(molecule, x, (const double *)molecule->positions));
     x[0] -= 0.1;
     for (size_t i = 0; i < n; i += 3)
         x[i] = -x[i];
     assert_true(!tbg_start_same_chemistry(molecule, x, (const double *)molecule->positions));
+    assert_int_equal(tbg_chemistry_inverted(&c, x, reference), c.n_centres);
+    tbg_chemistry_free(&c);
     free(x);
     free(side);
     tbg_molecule_free(molecule);
