@@ -23,7 +23,7 @@ static void check_markup(const char *html) {
     for (const char *c = strchr(html, '<'); c; c = strchr(c + 1, '<')) {
         const char *end = strchr(c, '>');
         assert_non_null(end);
-        for (const char *a = c; a < end; a++)
+        for (const char *a = c + 1; a < end; a++)
             if (isdigit((unsigned char)a[-1]) || strchr(" \"MLHVh,", a[-1]))
                 if (!strncasecmp(a, "nan", 3) || !strncasecmp(a, "inf", 3) || !strncmp(a, "-nan", 4) ||
                     !strncmp(a, "-inf", 4))
