@@ -248,7 +248,7 @@ int tbg_plot_free_energy(tbg_text *t, const tbg_plot_data *d, int torsion) {
     int shown[3] = {1, d->summary->weighted, d->reference != NULL};
     if (d->reference)
         reference_curve(d, torsion, &c[2]);
-    double least = INFINITY, most = 0, x[BINS + 2];
+    double least = INFINITY, most = 0, lowest = 0, x[BINS + 2];
     const curve *best = &c[shown[2] ? 2 : shown[1]];
     for (int i = 1; i <= BINS; i++)
         least = fmin(least, isfinite(best->value[i]) ? best->value[i] : INFINITY);
@@ -261,8 +261,10 @@ int tbg_plot_free_energy(tbg_text *t, const tbg_plot_data *d, int torsion) {
             shift(&c[k], least);
             close_circle(&c[k]);
             for (int i = 0; i < BINS + 2; i++)
-                if (isfinite(c[k].value[i]))
+                if (isfinite(c[k].value[i])) {
                     most = fmax(most, c[k].value[i]);
+                    lowest = fmin(lowest, c[k].value[i]);
+                }
         }
     tbg_axes a = {.left = 58,
                   .top = 12,
@@ -270,7 +272,7 @@ int tbg_plot_free_energy(tbg_text *t, const tbg_plot_data *d, int torsion) {
                   .height = 250,
                   .x_min = -180,
                   .x_max = 180,
-                  .y_min = -0.5,
+                  .y_min = fmax(-3, lowest) - 0.5,
                   .y_max = fmin(12, fmax(4, ceil(most + 0.5))),
                   .degrees = 1};
     char id[48], label[64], symbol[32];

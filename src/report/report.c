@@ -109,7 +109,8 @@ static void tiles(tbg_text *t, const tbg_ensemble_summary *s) {
     tbg_text limit = {0};
     tbg_text_add(&limit, "limit ");
     tbg_text_number(&limit, s->pareto_k_limit, 2);
-    tile(t, "Pareto k&#770;", s->pareto_k, 2, "", s->weighted && limit.data ? limit.data : "");
+    tile(t, "Pareto k&#770;", s->pareto_k, s->pareto_k >= 1 ? 3 : 2, "",
+         s->weighted && limit.data ? limit.data : "");
     tbg_text_add(t, "</div>");
     free(small.data);
     free(limit.data);
@@ -155,7 +156,7 @@ static void figures_table(tbg_text *t, const tbg_ensemble_summary *s) {
         row(t, "ESS per valid sample, clipped", 100 * s->ess_clipped, NAN, 3, "%",
             "without the largest 0.2&thinsp;% of the weights; biased, for comparison with the literature");
         row(t, "ESS per generated sample, clipped", 100 * s->ess_clipped_per_generated, NAN, 3, "%", "");
-        row(t, "Pareto k&#770;", s->pareto_k, NAN, 2, "",
+        row(t, "Pareto k&#770;", s->pareto_k, NAN, s->pareto_k >= 1 ? 3 : 2, "",
             "shape of the weights' tail; averages converge reliably below the limit");
         row(t, "NLL", s->nll_mean, NAN, 5, "",
             "mean of &minus;ln q of the valid samples, in &Aring;ngstr&ouml;m");
