@@ -67,8 +67,9 @@ static void check_engine(const vector_set *v, const char *kind, const char *plat
                              b.forces[c * size + i], v->forces[frame * size + i]);
             frame++;
         }
-        if (first) { /* the same bits on another number of threads */
-            for (long c = 0; c < b.n; c++)
+        if (first) { /* the same bits on another number of threads; see openmm.cpp for why not on CPU */
+            int exact = !platform || strcmp(platform, "CPU") != 0;
+            for (long c = 0; c < b.n && exact; c++)
                 if (c != 2 && c != 4)
                     assert_true(b.energies[c] == first[c]);
             free(first);
