@@ -45,7 +45,7 @@ static const char *const style =
     "tr:last-child td{border-bottom:0}th{font-weight:600;color:#4b5563;font-size:13px}"
     "td.n,th.n{text-align:right;white-space:nowrap}td.u{color:#6b7280;font-size:13px}"
     "footer{color:#6b7280;font-size:13px}sup{line-height:0;font-size:75%}"
-    "@media(max-width:760px){.tiles{grid-template-columns:repeat(2,1fr)}}"
+    "@media screen and (max-width:760px){.tiles{grid-template-columns:repeat(2,1fr)}}"
     "@media "
     "print{body{background:#fff;font-size:12px}main{padding:0;max-width:none}section,.tile{border-color:#"
     "d1d5db}"
