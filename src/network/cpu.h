@@ -83,11 +83,13 @@ typedef struct {
     float *rows;             /* [TBG_CPU_BLOCK or tile][HP] */
     /* The same of the last layer beside the one before it, and the covectors that reverse mode takes through
      * both (cpu_closing_simd.c). */
-    float *last_shelves[6]; /* pre1, pre2, pre3, a2, p, qh */
-    float *last_scalars;  /* [8][E]: gate, s, g, d (3), r2, scale */
-    float *own, *own_mu;  /* [3 N][HP] */
-    float *moves;         /* [N][3][TBG_CPU_BLOCK_PADDED] */
-    double *v_dot;        /* [N][3] */
+    float *last_shelves[6];  /* pre1, pre2, pre3, a2, p, qh */
+    float *last_scalars;     /* [8][E]: gate, s, g, d (3), r2, scale */
+    float *own, *own_mu;     /* [3 N][HP] */
+    float *pair_ab, *own_ab; /* [E][2 HP], [3 N][2 HP] of the second layer (cpu_opening_simd.c) */
+    float *operator;         /* [3][HP][HP] */
+    float *moves;            /* [N][3][TBG_CPU_BLOCK_PADDED] */
+    double *v_dot;           /* [N][3] */
     void *block;
     int level; /* what the block has room for: bits TBG_CPU_* */
 } tbg_cpu_work;

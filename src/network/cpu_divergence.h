@@ -77,4 +77,11 @@ double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int a0, int
                   const float *h_dot, int with_h);
 /* The last two layers, from the tangents at the input of the first of them; at least three layers in all. */
 double closing_layers(const tbg_cpu_net *net, tbg_cpu_work *work);
+#define opening_first TBG_SIMD_NAME(tbg_cpu_opening_first)
+#define opening_second TBG_SIMD_NAME(tbg_cpu_opening_second)
+#define opening_block TBG_SIMD_NAME(tbg_cpu_opening_block)
+/* Four layers or more: h_dot after the first layer; what all blocks share in the second; one block there. */
+void opening_first(const tbg_cpu_net *net, tbg_cpu_work *work);
+void opening_second(const tbg_cpu_net *net, tbg_cpu_work *work);
+void opening_block(const tbg_cpu_net *net, tbg_cpu_work *work, int a0, int atoms, float *x_dot, float *h_dot);
 #endif

@@ -57,12 +57,14 @@ static void first_edges(const tbg_cpu_net *net, tbg_cpu_work *work) {
     }
 }
 
+/* with_h 0: positions only. */
 static void first_block(const tbg_cpu_net *net, tbg_cpu_work *work, int a0, int atoms, float *x_dot,
-                        float *h_dot) {
+                        float *h_dot, int with_h) {
     const int hp = net->hp, nv = hp / VW, n = work->n, dirs = 3 * atoms;
     const size_t row = (size_t)hp;
     memset(x_dot, 0, sizeof(float) * (size_t)n * 3 * DP);
-    memset(work->sum_dot, 0, sizeof(float) * (size_t)n * (size_t)dirs * row);
+    if (with_h)
+        memset(work->sum_dot, 0, sizeof(float) * (size_t)n * (size_t)dirs * row);
     for (int a = a0; a < a0 + atoms; a++)
         for (int alpha = 0; alpha < 3; alpha++) {
             const int d = 3 * (a - a0) + alpha;
@@ -75,7 +77,7 @@ static void first_block(const tbg_cpu_net *net, tbg_cpu_work *work, int a0, int 
                 float c_in = -work->unit[(size_t)alpha * E + in], c_out = work->unit[(size_t)alpha * E + out];
                 float *sum = work->sum_dot + ((size_t)i * (size_t)dirs + (size_t)d) * row;
                 const float *kappa_in = work->pre3 + in * row, *kappa_out = work->pre3 + out * row;
-                for (int c = 0; c < nv; c++) {
+                for (int c = 0; with_h && c < nv; c++) {
                     store(sum + c * VW, c_in * load(kappa_in + c * VW));
                     store(own + c * VW, load(own + c * VW) + c_out * load(kappa_out + c * VW));
                 }
@@ -89,7 +91,8 @@ static void first_block(const tbg_cpu_net *net, tbg_cpu_work *work, int a0, int 
                              x_dot + 3 * a * DP + d, DP);
             }
         }
-    tangent_nodes(net, work, 0, dirs, h_dot, 1, work->rows);
+    if (with_h)
+        tangent_nodes(net, work, 0, dirs, h_dot, 1, work->rows);
 }
 
 /* Rows y1_dot of one edge for `count` directions from d, without the part of the input distance, and their
@@ -289,7 +292,7 @@ double last_block(const tbg_cpu_net *net, tbg_cpu_work *work, int l, int a0, int
 }
 
 double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work) {
-    const int n = work->n, L = net->layers;
+    const int n = work->n, L = net->layers, opening = L > 3;
     const size_t x_block = (size_t)n * 3 * DP, h_block = (size_t)n * D * (size_t)net->hp;
     double trace = 0;
     embed_nodes(net, work);
@@ -302,6 +305,10 @@ double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work) {
             last_edges(net, work, l, l > 0);
         else if (l == 0)
             first_edges(net, work);
+        if (opening && l == 0)
+            opening_first(net, work);
+        else if (opening && l == 1)
+            opening_second(net, work);
         for (int a0 = 0, block = 0; a0 < n; a0 += ATOMS, block++) {
             const int atoms = n - a0 < ATOMS ? n - a0 : ATOMS;
             float *x_dot = work->x_dot + (size_t)block * x_block,
@@ -314,7 +321,9 @@ double divergence_pass(const tbg_cpu_net *net, tbg_cpu_work *work) {
             if (last)
                 trace += last_block(net, work, l, a0, atoms, x_dot, h_dot, l > 0);
             else if (l == 0)
-                first_block(net, work, a0, atoms, x_dot, h_dot);
+                first_block(net, work, a0, atoms, x_dot, h_dot, !opening);
+            else if (opening && l == 1)
+                opening_block(net, work, a0, atoms, x_dot, h_dot);
             else
                 middle_block(net, work, l, a0, atoms, x_dot, h_dot);
         }

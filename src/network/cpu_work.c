@@ -77,6 +77,11 @@ static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work
             w->own = TBG_TAKE(arena, float, 3 * N * hp);
             w->own_mu = TBG_TAKE(arena, float, 3 * N * hp);
         }
+        if (L > 3) {
+            w->pair_ab = TBG_TAKE(arena, float, E * 2 * hp);
+            w->own_ab = TBG_TAKE(arena, float, 3 * N * 2 * hp);
+            w->operator= TBG_TAKE(arena, float, 3 * hp * hp);
+        }
         w->moves = TBG_TAKE(arena, float, N * 3 * TBG_CPU_BLOCK_PADDED);
         w->v_dot = TBG_TAKE(arena, double, 3 * N);
     }
