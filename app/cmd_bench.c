@@ -35,7 +35,7 @@ static const char description[] = "Measure this machine: molecules trained, velo
                                   "cost 96 velocities, 15 divergences and an\n"
                                   "energy; with --model samples are drawn.";
 
-enum { VELOCITIES_PER_SAMPLE = 96, DIVERGENCES_PER_SAMPLE = 15, BATCH = 32 };
+enum { VELOCITIES_PER_SAMPLE = 96, DIVERGENCES_PER_SAMPLE = 15, BATCH = 16, FEW = 4 };
 
 typedef struct {
     const char *model_path, *forcefield;
@@ -64,7 +64,7 @@ static int train(bench *b) {
                             b->gradient);
 }
 static int velocities(bench *b) {
-    return tbg_network_velocity(b->session, b->batch, b->molecules, b->t, b->x, b->v);
+    return tbg_network_velocity(b->session, FEW * b->threads, b->molecules, b->t, b->x, b->v);
 }
 static int divergences(bench *b) {
     return tbg_network_divergence(b->session, b->divergences, b->molecules, b->t, b->x, b->v, b->loss);
@@ -99,16 +99,23 @@ static double velocity_operations(const tbg_network_spec *s, int n) {
     return s->layers * (E * (4 * H * H + 2 * H * k) + N * 4 * H * H) + (s->layers - 1) * N * 6 * H * H;
 }
 
-/* Of one divergence: the velocity, the vectors that all directions share, then per direction one product per
- * edge of the middle layers and the nodes' products; a third of that in the layer before the last
- * (cpu_closing_simd.c). */
+/* Of one divergence: the velocity, the vectors that all directions share, then products per direction: one
+ * per edge in the middle layers, a third of that in the second layer and in the last but one
+ * (src/network/cpu_opening_simd.c, cpu_closing_simd.c), and the nodes' products. */
 static double divergence_operations(const tbg_network_spec *s, int n) {
-    double H2 = (double)s->hidden * s->hidden, N = n, E = N * (N - 1), L = s->layers;
-    double shared = E * H2 * (6 * (L - 1) + (L > 1 ? 6 : 4)) + (L > 1 ? 2 * E * H2 : 0);
-    double middle = L > 3 ? L - 3 : 0, closing = L > 2;
-    double directions = 3 * N * (middle * (2 * E * H2 + 10 * N * H2) + (L > 1 ? 4 * N * H2 : 0));
-    directions += closing * (N * E * 2 * H2 * (N + 2) / N + 3 * N * 4 * N * H2 + (E + 3 * N) * 6 * H2);
-    return velocity_operations(s, n) + shared + directions;
+    const double H2 = (double)s->hidden * s->hidden, N = n, E = N * (N - 1), L = s->layers;
+    double sum = velocity_operations(s, n) + E * H2 * 6 * L; /* q and p of every layer */
+    if (L > 1)
+        sum += E * H2 * 4; /* first layer's products, W1 in the last */
+    if (L > 3)
+        sum += (E + 3 * N) * H2 * (4 + 4) + 2 * E * E / (N - 1) * H2 + 6 * E * H2 + 3 * N * N * 6 * H2;
+    else if (L > 1)
+        sum += 3 * N * N * 4 * H2;
+    const double middle = L > 4 ? L - 4 : 0;
+    sum += 3 * N * middle * (2 * E + 10 * N) * H2;
+    if (L > 2)
+        sum += 2 * E * (N + 2) * H2 + 12 * N * N * H2 + 6 * (E + 3 * N) * H2;
+    return sum;
 }
 
 static double gemm_peak(int threads) {
@@ -164,7 +171,7 @@ static int prepare(const settings *o, const char *what, bench *b) {
     b->threads = o->threads ? (int)o->threads : omp_get_max_threads();
     b->n = b->molecule->n_atoms;
     b->batch = BATCH * b->threads;
-    b->divergences = 2 * b->threads;
+    b->divergences = b->threads;
     b->conformations = 512 * b->threads;
     TBG_TRY(tbg_conditioning_create(&b->model->spec, b->molecule, b->system, 300, &b->conditioning));
     TBG_TRY(tbg_session_create(b->model, NULL, b->n, b->threads, &b->session));
@@ -259,7 +266,7 @@ static int run(const settings *o, const char *what, bench *b, json_t **out) {
     TBG_TRY(prepare(o, what, b));
     gemm = gemm_peak(b->threads);
     TBG_TRY(measure(b, train, b->batch, o->seconds, &rate[0]));
-    TBG_TRY(measure(b, velocities, b->batch, o->seconds, &rate[1]));
+    TBG_TRY(measure(b, velocities, FEW * b->threads, o->seconds, &rate[1]));
     TBG_TRY(measure(b, divergences, b->divergences, o->seconds, &rate[2]));
     TBG_TRY(measure(b, energies, b->conformations, o->seconds, &rate[3]));
     TBG_TRY(measure(b, dynamics, 20.0 * b->lanes->n_lanes, o->seconds, &rate[4]));
