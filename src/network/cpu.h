@@ -144,6 +144,9 @@ void tbg_cpu_net_unpack(const tbg_cpu_net *net, const tbg_cpu_map *maps, int n_m
                         float *values);
 
 /* ---- cpu_work.c ---- */
+/* Activations of all layers are stored for reverse mode up to this many bytes per thread; beyond, layers run
+ * again. A variable for tests. */
+extern size_t tbg_cpu_most_stored;
 enum { TBG_CPU_FORWARD = 0, TBG_CPU_REVERSE = 1, TBG_CPU_TANGENT = 2 }; /* bits */
 /* Room for one thread: grows to what `level` needs; keeps what it has. */
 int tbg_cpu_work_ensure(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work *work);

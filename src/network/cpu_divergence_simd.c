@@ -1,12 +1,12 @@
 /* cpu_divergence_simd.c: the exact trace of dv/dx by forward mode, blocks of directions over a shared primal.
  *
  * Owns: the first, middle and last layers of a block. Refuses: what directions share (cpu_tangent_simd.c).
- * Three layers or more: the last two go by cpu_closing_simd.c; four or more: the second by cpu_opening_simd.c.
- * Layer by layer: the primal once, then every block of eight atoms' x, y, z (rows of one product: the
- * directions of an edge). First layer: only edges of the displaced atom change, all through r, so that an
- * edge has one vector for every direction. Last layer: only the displaced atom's own row is needed and no
- * messages, so that products with W1 are taken once per edge (of q), not per direction. The mean that is
- * subtracted from v has no trace: a common translation changes nothing. */
+ * Three layers or more: the last two go by cpu_closing_simd.c; four or more: the second by
+ * cpu_opening_simd.c. Layer by layer: the primal once, then every block of eight atoms' x, y, z (rows of one
+ * product: the directions of an edge). First layer: only edges of the displaced atom change, all through r,
+ * so that an edge has one vector for every direction. Last layer: only the displaced atom's own row is needed
+ * and no messages, so that products with W1 are taken once per edge (of q), not per direction. The mean that
+ * is subtracted from v has no trace: a common translation changes nothing. */
 #include "network/cpu_divergence.h"
 #include <string.h>
 

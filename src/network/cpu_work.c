@@ -10,9 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Activations of all layers are stored for reverse mode up to this size per thread; beyond, layers run again.
- */
-#define MOST_STORED ((size_t)192 << 20)
+size_t tbg_cpu_most_stored = (size_t)192 << 20;
 
 static void carve(const tbg_cpu_net *net, int max_atoms, int level, tbg_cpu_work *w, tbg_arena *arena) {
     const size_t N = (size_t)max_atoms, hp = (size_t)net->hp, L = (size_t)net->layers, ke = (size_t)net->ke;
@@ -105,7 +103,7 @@ int tbg_cpu_work_ensure(const tbg_cpu_net *net, int max_atoms, int level, tbg_cp
     tbg_cpu_work next = {.level = level};
     const size_t N = (size_t)max_atoms;
     const size_t all = (size_t)net->layers * 3 * N * N * (size_t)net->hp * sizeof(float);
-    next.keep = all <= MOST_STORED;
+    next.keep = all <= tbg_cpu_most_stored;
     tbg_arena arena = {NULL, 0, 0};
     carve(net, max_atoms, level, &next, &arena);
     next.block = tbg_alloc(arena.used, 1);
