@@ -133,6 +133,10 @@ static double near2(const tbg_system *s, int i, int j) {
     return r * r * (1 + 1e-6);
 }
 
+static double gb_prefactor(const tbg_system *s) {
+    return s->gb_coulomb * (1 / s->gb_solute - 1 / s->gb_solvent);
+}
+
 static void fill_pairs(const tbg_system *s, tbg_batch_system *b, const signed char *kind, const int *term) {
     int n = s->n_atoms, p = 0;
     for (int i = 0; i < n; i++)
@@ -141,7 +145,8 @@ static void fill_pairs(const tbg_system *s, tbg_batch_system *b, const signed ch
             for (int j = i + 1; j < n; j++) {
                 if (kind[(size_t)i * n + j] != k)
                     continue;
-                double sigma = 0, epsilon = 0, qq = 0, *out = b->p64 + b->at_pair + 4 * (size_t)p;
+                double sigma = 0, epsilon = 0, qq = 0,
+                       *out = b->p64 + b->at_pair + TBG_PAIR_REALS * (size_t)p;
                 if (k == TBG_PAIR_PLAIN) {
                     sigma = 0.5 * (s->sigma[i] + s->sigma[j]);
                     epsilon = sqrt(s->epsilon[i] * s->epsilon[j]);
@@ -151,10 +156,14 @@ static void fill_pairs(const tbg_system *s, tbg_batch_system *b, const signed ch
                     sigma = q->sigma, epsilon = q->epsilon, qq = q->charge_product;
                 }
                 double s6 = pow(sigma, 6);
-                out[0] = 4 * epsilon * s6 * s6;
-                out[1] = 4 * epsilon * s6;
-                out[2] = s->coulomb * qq;
-                out[3] = b->gb ? near2(s, i, j) : 0;
+                out[TBG_PAIR_A12] = 48 * epsilon * s6 * s6;
+                out[TBG_PAIR_B6] = 24 * epsilon * s6;
+                out[TBG_PAIR_KQQ] = s->coulomb * qq;
+                if (b->gb) {
+                    out[TBG_PAIR_KGB] = -gb_prefactor(s) * s->charge[i] * s->charge[j];
+                    b->p64[b->at_near + (size_t)p] = near2(s, i, j);
+                }
+                b->first[p] = i;
                 b->partner[p++] = j;
             }
         }
@@ -214,8 +223,9 @@ static void fill_atoms(const tbg_system *s, tbg_batch_system *b) {
         double *a = b->p64 + b->at_atom + TBG_ATOM_REALS * (size_t)i, radius = s->gb_radius[i];
         a[TBG_ATOM_O] = radius - s->gb_offset;
         a[TBG_ATOM_SR] = s->gb_screen[i] * (radius - s->gb_offset);
-        a[TBG_ATOM_Q] = s->charge[i];
-        a[TBG_ATOM_KQ] = -s->gb_coulomb * (1 / s->gb_solute - 1 / s->gb_solvent) * s->charge[i];
+        a[TBG_ATOM_SR2] = a[TBG_ATOM_SR] * a[TBG_ATOM_SR];
+        a[TBG_ATOM_HALF_SR3] = 0.5 * a[TBG_ATOM_SR] * a[TBG_ATOM_SR2];
+        a[TBG_ATOM_SELF] = -0.5 * gb_prefactor(s) * s->charge[i] * s->charge[i];
         a[TBG_ATOM_INV_O] = 1 / (radius - s->gb_offset);
         a[TBG_ATOM_INV_RADIUS] = 1 / radius;
         a[TBG_ATOM_RADIUS] = radius;
@@ -252,7 +262,8 @@ static int build(const tbg_system *s, tbg_batch_system *b, torsion *torsions, in
     b->at_angle = at, at += 2 * (size_t)b->n_angles;
     b->at_cosine = at, at += TBG_TORSION_COS * (size_t)b->n_cosines;
     b->at_wave = at, at += TBG_TORSION_WAVE * (size_t)b->n_waves;
-    b->at_pair = at, at += 4 * (size_t)b->n_pairs;
+    b->at_pair = at, at += TBG_PAIR_REALS * (size_t)b->n_pairs;
+    b->at_near = at, at += (size_t)b->n_pairs;
     b->at_atom = at, at += TBG_ATOM_REALS * (size_t)b->n_atoms;
     b->at_scalar = at, at += TBG_SCALAR_REALS;
     b->n_reals = at;
@@ -262,9 +273,11 @@ static int build(const tbg_system *s, tbg_batch_system *b, torsion *torsions, in
     b->waves = TBG_NEW(int, 4 * (size_t)b->n_waves);
     b->row = TBG_NEW(int, 3 * (size_t)b->n_atoms + 1);
     b->partner = TBG_NEW(int, b->n_pairs);
+    b->first = TBG_NEW(int, b->n_pairs);
     b->p64 = TBG_NEW(double, b->n_reals);
     b->p32 = TBG_NEW(float, b->n_reals);
-    if (!b->bonds || !b->angles || !b->cosines || !b->waves || !b->row || !b->partner || !b->p64 || !b->p32)
+    if (!b->bonds || !b->angles || !b->cosines || !b->waves || !b->row || !b->partner || !b->first ||
+        !b->p64 || !b->p32)
         return TBG_FAILED;
     fill_terms(s, b, torsions, n_torsions);
     fill_pairs(s, b, kind, term);
@@ -312,15 +325,17 @@ void tbg_batch_system_free(tbg_batch_system *b) {
     free(b->waves);
     free(b->row);
     free(b->partner);
+    free(b->first);
     free(b->p64);
     free(b->p32);
     free(b);
 }
 
 /* Scratch of one register's worth of lanes (batch_kernel.h carves it): six per atom for forces when the
- * caller wants none, four per atom and three per pair for generalised Born. */
+ * caller wants none, four per atom and five per pair for generalised Born. */
 size_t tbg_batch_workspace_size(const tbg_batch_system *b) {
-    size_t vectors = 10 * (size_t)b->n_atoms + (b->gb ? 3 * (size_t)b->n_pairs : 0) + 8;
+    size_t vectors =
+        10 * (size_t)b->n_atoms + (b->gb ? 5 * (size_t)b->n_pairs + (size_t)b->n_pairs / 8 + 1 : 0) + 8;
     return vectors * 64;
 }
 

@@ -1,3 +1,4 @@
+/* clang-format off */
 /* batch_kernel.h: energy and forces of one register's worth of conformations, for the precision that REAL, V,
  * WIDTH and F() name; batch_simd.c includes it once for float and once for double. Owns the formulas; the
  * numbers match src/energy/reference.c.
@@ -140,21 +141,23 @@ static void F(torsions)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
 /* pull: S of the pair. inside: lanes within the cutoff, used if cut. */
 TBG_INLINE void F(plain_pair)(const REAL *q, V ir, V shift, F(mask) inside, int want_e, int cut, V *energy,
                               V *pull) {
-    V ir2 = ir * ir, ir6 = ir2 * ir2 * ir2, a6 = q[0] * ir6, kqq_r = q[2] * ir;
-    V S = ir2 * (ir6 * (12 * a6 - 6 * q[1]) + kqq_r), zero = {0};
+    V ir2 = ir * ir, ir6 = ir2 * ir2 * ir2, a = q[TBG_PAIR_A12] * ir6, kqq_r = q[TBG_PAIR_KQQ] * ir,
+      zero = {0};
+    V S = ir2 * (ir6 * (a - q[TBG_PAIR_B6]) + kqq_r);
     *pull = cut ? F(select)(inside, S, zero) : S;
     if (want_e) {
-        V e = ir6 * (a6 - q[1]) + kqq_r;
-        *energy += cut ? F(select)(inside, e - q[2] * shift, zero) : e;
+        V e = ir6 * (a * (REAL)(1.0 / 12) - q[TBG_PAIR_B6] * (REAL)(1.0 / 6)) + kqq_r;
+        *energy += cut ? F(select)(inside, e - q[TBG_PAIR_KQQ] * shift, zero) : e;
     }
 }
 
 TBG_INLINE void F(plain_row)(const tbg_batch_system *s, const REAL *x, REAL *f, int i, int kind, int want_e,
                              int cut, V cutoff2, V shift, F(vec) * fi, V *energy) {
-    int end = s->row[3 * i + kind + 1];
-    const REAL *q = P(s) + s->at_pair + 4 * (size_t)s->row[3 * i + kind];
-    for (int p = s->row[3 * i + kind]; p < end; p++, q += 4) {
-        int j = s->partner[p];
+    int begin = s->row[3 * i + kind], end = s->row[3 * i + kind + 1];
+    const int *partner = s->partner;
+    const REAL *q = P(s) + s->at_pair + TBG_PAIR_REALS * (size_t)begin;
+    for (int p = begin; p < end; p++, q += TBG_PAIR_REALS) {
+        int j = partner[p];
         F(vec) d = F(between)(x, i, j);
         V r2 = F(dot)(d, d), ir = F(rsqrt)(r2), S;
         F(plain_pair)(q, ir, shift, F(lt)(r2, cutoff2), want_e, cut, energy, &S);
@@ -180,32 +183,69 @@ TBG_INLINE void F(plain)(const tbg_batch_system *s, const REAL *x, REAL *f, doub
     }
 }
 
-/* ---- generalised Born: four passes ----
- * 1. pairs: r^2, descreening integrals I_i += I(r; o_i, sr_j) both ways, and their derivatives for pass 4;
- * 2. atoms: Born radii B, self energy, surface term;
- * 3. pairs: energy, pull S without the change of B, and dE/dB; Lennard-Jones and Coulomb in the same go;
- * 4. pairs: pull of the change of B, forces. */
+/* ---- generalised Born: one pass over the pairs, or atoms, for each step ----
+ * 1. pairs: r^2 and 1/r, Lennard-Jones and Coulomb: energy and pull S;
+ * 2. pairs: descreening integrals I_i += I(r; o_i, sr_j) both ways, and their derivatives for step 5;
+ * 3. atoms: Born radii B, self energy, surface term;
+ * 4. pairs: energy, S without the change of B, and dE/dB;
+ * 5. pairs: S of the change of B, forces.
+ * Short steps rather than one long loop: the dependent chain of a pair in one loop would fill the processor's
+ * scheduler before the next pair's could start (PERFORMANCE.md). */
 
 typedef struct {
-    REAL *I, *B, *iB,
-        *bend; /* [n_atoms]: I becomes B; iB = 1/B; bend: sum over j of dE/dB's common factor, then dE/dI */
-    REAL *r2, *di, *dj; /* [n_pairs]: r^2, then the pull S; -(dI_i/dr)/r and -(dI_j/dr)/r */
+    REAL *I, *B, *iB, *bend; /* [n_atoms]: I, then dB/dI; B; 1/B; -2 dE/dB, then dE/dI */
+    REAL *r2, *ir, *pull;    /* [n_pairs]: r^2, 1/r, S */
+    REAL *di, *dj;           /* [n_pairs]: -(dI_i/dr)/r and -(dI_j/dr)/r */
+    int *near;               /* [n_pairs + 1]: pairs that may overlap in some lane, then -1 */
 } F(born);
 
-/* Spheres apart (r > o + sr, s = sr/r): I = (s^3/2r) (1/(1-s^2) - A(s^2)), A = (atanh s - s)/s^3, and
- * -r^2 dI/dr = r I + s^3/(1-s^2)^2. *slope = -(dI/dr)/r. */
-TBG_INLINE void F(descreen_apart)(REAL sr, V ir, V ir3, V *I, V *slope) {
-    V s = sr * ir, z = s * s, w = F(rcp)(ONE - z), s3 = s * z;
-    V G = HALF * s3 * (w - F(atanh_rest)(z));
-    *I = G * ir;
-    *slope = (G + s3 * w * w) * ir3;
+TBG_INLINE void F(distance_row)(const tbg_batch_system *s, const REAL *x, const F(born) *w, int i, int kind, int want_e,
+                                int want_f, int cut, V cutoff2, V shift, V *energy) {
+    int begin = s->row[3 * i + kind], end = s->row[3 * i + kind + 1];
+    const int *partner = s->partner;
+    const REAL *q = P(s) + s->at_pair + TBG_PAIR_REALS * (size_t)begin;
+    REAL *r2_ = w->r2, *ir_ = w->ir, *pull = w->pull;
+    V xi = X(i, 0), yi = X(i, 1), zi = X(i, 2), S = {0};
+    for (int p = begin; p < end; p++, q += TBG_PAIR_REALS) {
+        int j = partner[p];
+        V dx = xi - X(j, 0), dy = yi - X(j, 1), dz = zi - X(j, 2);
+        V r2 = dx * dx + (dy * dy + dz * dz), ir = F(rsqrt)(r2);
+        F(store)(AT(r2_, p), r2);
+        F(store)(AT(ir_, p), ir);
+        if (kind != TBG_PAIR_EXCLUDED)
+            F(plain_pair)(q, ir, shift, F(lt)(r2, cutoff2), want_e, cut, energy, &S);
+        if (want_f)
+            F(store)(AT(pull, p), S);
+    }
+}
+
+TBG_INLINE void F(distances)(const tbg_batch_system *s, const REAL *x, const F(born) *w, double *energy, int want_e,
+                             int want_f, int cut) {
+    const REAL *scalar = P(s) + s->at_scalar;
+    V cutoff2 = F(splat)(scalar[TBG_SCALAR_CUTOFF2]), shift = F(splat)(scalar[TBG_SCALAR_SHIFT]);
+    for (int i = 0; i < s->n_atoms; i++) {
+        V e = {0};
+        F(distance_row)(s, x, w, i, TBG_PAIR_PLAIN, want_e, want_f, cut, cutoff2, shift, &e);
+        F(distance_row)(s, x, w, i, TBG_PAIR_14, want_e, want_f, 0, cutoff2, shift, &e);
+        F(distance_row)(s, x, w, i, TBG_PAIR_EXCLUDED, want_e, want_f, 0, cutoff2, shift, &e);
+        if (want_e)
+            F(deposit)(energy, e);
+    }
+}
+
+/* Spheres apart, r > o + sr: with z = (sr/r)^2, w = 1/(1 - z), A = (atanh s - s)/s^3 at s^2 = z and
+ * t = sr^3/(2 r^4):  I = t (w - A),  *slope = -(dI/dr)/r = (t/r^2) (w - A + 2 w^2). */
+TBG_INLINE V F(descreen_apart)(V sr2, V half_sr3, V ir2, V ir4, V *slope) {
+    V z = sr2 * ir2, w = F(rcp)(ONE - z), t = half_sr3 * ir4, u = w - F(atanh_rest)(z);
+    *slope = (t * ir2) * ((w + w) * w + u);
+    return t * u;
 }
 
 /* Any distance: L = max(o, |r - sr|), U = r + sr; zero when o >= U. The derivatives with respect to L and U
  * cancel but for L = sr - r. */
 TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V ir3, V *I, V *slope) {
     V zero = {0}, U = r + sr, D = r - sr, aD = F(abs)(D), ov = F(splat)(o), L = F(max)(aD, ov);
-    V iu = ONE / U, il = ONE / L, ratio = F(log)(L * iu);
+    V iu = F(rcp)(U), il = F(rcp)(L), ratio = F(log)(L * iu);
     V q = QUARTER * (iu * iu - il * il), sr2_r = (sr * sr) * ir;
     V value = HALF * (il - iu + (r - sr2_r) * q + HALF * ir * ratio);
     V down = HALF * ((sr2_r * ir + ONE) * q * ir - HALF * ratio * ir3); /* (dI/dr)/r */
@@ -216,32 +256,32 @@ TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V ir3, V *I, V *slop
     *slope = F(select)(outside, -down, zero);
 }
 
-TBG_INLINE void F(born_pass)(const tbg_batch_system *s, const REAL *x, const F(born) * w, int want_f,
-                             int cut) {
-    const REAL *atom = P(s) + s->at_atom, *pair = P(s) + s->at_pair;
+/* Pairs that may overlap in some lane go on a list and are finished in a loop of their own: a branch in the main loop
+ * would be mispredicted whenever atoms move. Each lane gets exactly one of the two formulas. */
+TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int want_f, int cut) {
+    const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near, *r2_ = w->r2, *ir_ = w->ir;
+    const int *partner = s->partner, *row = s->row;
+    REAL *I_ = w->I, *di_ = w->di, *dj_ = w->dj;
+    int *near_ = w->near, n_near = 0, n = s->n_atoms;
     V cutoff2 = F(splat)(P(s)[s->at_scalar + TBG_SCALAR_CUTOFF2]), zero = {0};
-    for (int i = 0; i < s->n_atoms; i++)
-        F(store)(AT(w->I, i), zero);
-    for (int i = 0; i < s->n_atoms; i++) {
+    for (int i = 0; i < n; i++)
+        F(store)(AT(I_, i), zero);
+    for (int i = 0; i < n; i++) {
         const REAL *ai = atom + (size_t)i * TBG_ATOM_REALS;
-        V Ii = F(load)(AT(w->I, i));
-        for (int p = s->row[3 * i]; p < s->row[3 * i + 3]; p++) {
-            int j = s->partner[p];
+        V Ii = F(load)(AT(I_, i));
+        V i_sr2 = F(splat)(ai[TBG_ATOM_SR2]), i_sr3 = F(splat)(ai[TBG_ATOM_HALF_SR3]);
+        int end = row[3 * i + 3];
+        for (int p = row[3 * i]; p < end; p++) {
+            int j = partner[p];
             const REAL *aj = atom + (size_t)j * TBG_ATOM_REALS;
-            F(vec) d = F(between)(x, i, j);
-            V r2 = F(dot)(d, d), ir = F(rsqrt)(r2), ir3 = ir * ir * ir, I, J, di, dj;
-            F(descreen_apart)(aj[TBG_ATOM_SR], ir, ir3, &I, &di);
-            F(descreen_apart)(ai[TBG_ATOM_SR], ir, ir3, &J, &dj);
-            F(mask) near = F(lt)(r2, F(splat)(pair[4 * (size_t)p + 3]));
-            if (F(any)(near)) {
-                V r = r2 * ir, I2, J2, di2, dj2;
-                F(descreen_any)(aj[TBG_ATOM_SR], ai[TBG_ATOM_O], r, ir, ir3, &I2, &di2);
-                F(descreen_any)(ai[TBG_ATOM_SR], aj[TBG_ATOM_O], r, ir, ir3, &J2, &dj2);
-                I = F(select)(near, I2, I);
-                J = F(select)(near, J2, J);
-                di = F(select)(near, di2, di);
-                dj = F(select)(near, dj2, dj);
-            }
+            V r2 = F(load)(AT(r2_, p)), ir = F(load)(AT(ir_, p)), ir2 = ir * ir, ir4 = ir2 * ir2, di, dj;
+            V I = F(descreen_apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
+            V J = F(descreen_apart)(i_sr2, i_sr3, ir2, ir4, &dj);
+            F(mask) near = F(lt)(r2, F(splat)(near2[p]));
+            near_[n_near] = p;
+            n_near += F(any)(near);
+            I = F(select)(near, zero, I);
+            J = F(select)(near, zero, J);
             if (cut) {
                 F(mask) inside = F(lt)(r2, cutoff2);
                 I = F(select)(inside, I, zero);
@@ -250,14 +290,41 @@ TBG_INLINE void F(born_pass)(const tbg_batch_system *s, const REAL *x, const F(b
                 dj = F(select)(inside, dj, zero);
             }
             Ii += I;
-            F(store)(AT(w->I, j), F(load)(AT(w->I, j)) + J);
-            F(store)(AT(w->r2, p), r2);
+            F(store)(AT(I_, j), F(load)(AT(I_, j)) + J);
             if (want_f) {
-                F(store)(AT(w->di, p), di);
-                F(store)(AT(w->dj, p), dj);
+                F(store)(AT(di_, p), di);
+                F(store)(AT(dj_, p), dj);
             }
         }
-        F(store)(AT(w->I, i), Ii);
+        F(store)(AT(I_, i), Ii);
+    }
+    near_[n_near] = -1;
+}
+
+TBG_INLINE void F(born_near)(const tbg_batch_system *s, const F(born) * w, int want_f, int cut) {
+    const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near;
+    V cutoff2 = F(splat)(P(s)[s->at_scalar + TBG_SCALAR_CUTOFF2]), zero = {0};
+    for (const int *next = w->near; *next >= 0; next++) {
+        int p = *next, i = s->first[p], j = s->partner[p];
+        const REAL *ai = atom + (size_t)i * TBG_ATOM_REALS, *aj = atom + (size_t)j * TBG_ATOM_REALS;
+        V r2 = F(load)(AT(w->r2, p)), ir = F(load)(AT(w->ir, p)), ir3 = ir * ir * ir, r = r2 * ir, I, J, di,
+          dj;
+        F(mask) near = F(lt)(r2, F(splat)(near2[p]));
+        F(descreen_any)(aj[TBG_ATOM_SR], ai[TBG_ATOM_O], r, ir, ir3, &I, &di);
+        F(descreen_any)(ai[TBG_ATOM_SR], aj[TBG_ATOM_O], r, ir, ir3, &J, &dj);
+        if (cut) {
+            F(mask) inside = F(lt)(r2, cutoff2);
+            I = F(select)(inside, I, zero);
+            J = F(select)(inside, J, zero);
+            di = F(select)(inside, di, zero);
+            dj = F(select)(inside, dj, zero);
+        }
+        F(store)(AT(w->I, i), F(load)(AT(w->I, i)) + F(select)(near, I, zero));
+        F(store)(AT(w->I, j), F(load)(AT(w->I, j)) + F(select)(near, J, zero));
+        if (want_f) {
+            F(store)(AT(w->di, p), F(select)(near, di, F(load)(AT(w->di, p))));
+            F(store)(AT(w->dj, p), F(select)(near, dj, F(load)(AT(w->dj, p))));
+        }
     }
 }
 
@@ -283,82 +350,89 @@ TBG_INLINE V F(radius)(const tbg_batch_system *s, const F(born) * w, int i) {
     F(store)(AT(w->iB, i), iB);
     F(store)(AT(w->I, i), dB);
     V ratio = a[TBG_ATOM_RADIUS] * iB, r2 = ratio * ratio, area = a[TBG_ATOM_AREA] * (r2 * r2 * r2);
-    V self = (HALF * a[TBG_ATOM_KQ] * a[TBG_ATOM_Q]) * iB;
-    F(store)(AT(w->bend, i), (-self - 6 * area) * iB);
+    V self = a[TBG_ATOM_SELF] * iB;
+    F(store)(AT(w->bend, i), (2 * self + 12 * area) * iB); /* -2 dE/dB: pairs then only add */
     return self + area;
 }
 
-TBG_INLINE void F(gb_row)(const tbg_batch_system *s, const F(born) * w, int i, int kind, int want_e,
-                          int want_f, int cut, V cutoff2, V shift, V *bend, V *e_plain, V *e_gb) {
-    const REAL *atom = P(s) + s->at_atom, kqi = atom[(size_t)i * TBG_ATOM_REALS + TBG_ATOM_KQ];
-    const REAL *q = P(s) + s->at_pair + 4 * (size_t)s->row[3 * i + kind];
-    V Bi = F(load)(AT(w->B, i)), iBi = F(load)(AT(w->iB, i)) * (REAL)(-0.25 * 1.4426950408889634), zero = {0};
-    int end = s->row[3 * i + kind + 1];
-    for (int p = s->row[3 * i + kind]; p < end; p++, q += 4) {
-        int j = s->partner[p];
-        V r2 = F(load)(AT(w->r2, p)), Bj = F(load)(AT(w->B, j)), BB = Bi * Bj, S = zero;
-        F(mask) inside = F(lt)(r2, cutoff2);
-        if (kind != TBG_PAIR_EXCLUDED)
-            F(plain_pair)(q, F(rsqrt)(r2), shift, inside, want_e, cut && kind == TBG_PAIR_PLAIN, e_plain, &S);
-        V u = r2 * (iBi * F(load)(AT(w->iB, j))), e = F(exp2)(u); /* exp(-r^2/(4 Bi Bj)) */
-        REAL kqq = kqi * atom[(size_t)j * TBG_ATOM_REALS + TBG_ATOM_Q];
-        V iff = F(rsqrt)(r2 + BB * e), E = kqq * iff;
+TBG_INLINE void F(radii)(const tbg_batch_system *s, const F(born) *w, double *energy, int want_e) {
+    for (int i = 0; i < s->n_atoms; i++) {
+        V e = F(radius)(s, w, i);
         if (want_e)
-            *e_gb += cut ? F(select)(inside, E - kqq * shift, zero) : E;
-        if (!want_f)
-            continue;
-        V t = E * iff * iff;
-        if (cut)
-            t = F(select)(inside, t, zero);
-        S += t * (ONE - QUARTER * e);
-        t = t * e * (ONE - (REAL)0.6931471805599453 * u);
-        *bend += t * Bj;
-        F(store)(AT(w->bend, j), F(load)(AT(w->bend, j)) + t * Bi);
-        F(store)(AT(w->r2, p), S);
+            F(deposit)(energy, e);
     }
 }
 
-TBG_INLINE void F(gb)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) * w, double *e_plain,
-                      double *e_gb, int want_e, int want_f, int cut) {
-    const REAL *scalar = P(s) + s->at_scalar;
+/* E = kqq/f, f^2 = r^2 + B_i B_j e, e = exp(-r^2/(4 B_i B_j)); u = log2 e. */
+TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) *w, double *energy, int want_e, int want_f,
+                            int cut) {
+    const REAL *scalar = P(s) + s->at_scalar, *kgb = P(s) + s->at_pair + TBG_PAIR_KGB, *B = w->B, *iB = w->iB;
+    const REAL *r2_ = w->r2;
+    const int *partner = s->partner, *row = s->row;
+    REAL *pull = w->pull, *bend = w->bend;
     V cutoff2 = F(splat)(scalar[TBG_SCALAR_CUTOFF2]), shift = F(splat)(scalar[TBG_SCALAR_SHIFT]), zero = {0};
-    int n = s->n_atoms;
-    F(born_pass)(s, x, w, want_f, cut);
-    for (int i = 0; i < n; i++) {
-        V e = F(radius)(s, w, i);
-        if (want_e)
-            F(deposit)(e_gb, e);
-        /* dE/dB_i = self part - 1/2 sum: keep -2 times it, so that the pair loop only adds. */
-        F(store)(AT(w->bend, i), -2 * F(load)(AT(w->bend, i)));
-    }
-    for (int i = 0; i < n; i++) {
-        V ep = zero, eg = zero, bend = zero;
-        F(gb_row)(s, w, i, TBG_PAIR_PLAIN, want_e, want_f, cut, cutoff2, shift, &bend, &ep, &eg);
-        F(gb_row)(s, w, i, TBG_PAIR_14, want_e, want_f, cut, cutoff2, shift, &bend, &ep, &eg);
-        F(gb_row)(s, w, i, TBG_PAIR_EXCLUDED, want_e, want_f, cut, cutoff2, shift, &bend, &ep, &eg);
+    for (int i = 0; i < s->n_atoms; i++) {
+        V Bi = F(load)(AT(B, i)), iBi = F(load)(AT(iB, i)) * (REAL)(-0.25 * 1.4426950408889634);
+        V bi = zero, sum = zero;
+        int end = row[3 * i + 3];
+        for (int p = row[3 * i]; p < end; p++) {
+            int j = partner[p];
+            REAL kqq = kgb[TBG_PAIR_REALS * (size_t)p];
+            V r2 = F(load)(AT(r2_, p)), Bj = F(load)(AT(B, j)), u = r2 * (iBi * F(load)(AT(iB, j)));
+            V e = F(exp2)(u), iff = F(rsqrt)(r2 + (Bi * Bj) * e), E = kqq * iff;
+            F(mask) inside = F(lt)(r2, cutoff2);
+            if (want_e)
+                sum += cut ? F(select)(inside, E - kqq * shift, zero) : E;
+            if (!want_f)
+                continue;
+            V t = E * (iff * iff);
+            if (cut)
+                t = F(select)(inside, t, zero);
+            V te = t * e;
+            F(store)(AT(pull, p), F(load)(AT(pull, p)) + (t - QUARTER * te));
+            t = te - (REAL)0.6931471805599453 * (te * u);
+            bi += t * Bj;
+            F(store)(AT(bend, j), F(load)(AT(bend, j)) + t * Bi);
+        }
         if (want_f) /* complete for atom i: its other pairs came in earlier rows. Now dE/dI */
-            F(store)(AT(w->bend, i), -HALF * (F(load)(AT(w->bend, i)) + bend) * F(load)(AT(w->I, i)));
-        if (want_e) {
-            F(deposit)(e_plain, ep);
-            F(deposit)(e_gb, eg);
-        }
+            F(store)(AT(bend, i), -HALF * (F(load)(AT(bend, i)) + bi) * F(load)(AT(w->I, i)));
+        if (want_e)
+            F(deposit)(energy, sum);
     }
-    if (!want_f)
-        return;
-    for (int i = 0; i < n; i++) {
-        F(vec) fi = {{zero, zero, zero}};
-        V ci = F(load)(AT(w->bend, i));
-        for (int p = s->row[3 * i]; p < s->row[3 * i + 3]; p++) {
-            int j = s->partner[p];
-            F(vec) d = F(between)(x, i, j);
-            V S = F(load)(AT(w->r2, p)) + ci * F(load)(AT(w->di, p)) +
-                  F(load)(AT(w->bend, j)) * F(load)(AT(w->dj, p));
-            for (int a = 0; a < 3; a++)
-                fi.v[a] += S * d.v[a];
-            F(add)(f, j, -S, d);
+}
+
+TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w) {
+    const int *row = s->row, *partner = s->partner;
+    const REAL *pull = w->pull, *di = w->di, *dj = w->dj, *c = w->bend;
+    for (int i = 0; i < s->n_atoms; i++) {
+        V zero = {0}, fx = zero, fy = zero, fz = zero, ci = F(load)(AT(c, i));
+        V xi = X(i, 0), yi = X(i, 1), zi = X(i, 2);
+        int end = row[3 * i + 3];
+        for (int p = row[3 * i]; p < end; p++) {
+            int j = partner[p];
+            REAL *fj = f + (size_t)j * 3 * TBG_LANES;
+            V S = F(load)(AT(pull, p)) + ci * F(load)(AT(di, p)) + F(load)(AT(c, j)) * F(load)(AT(dj, p));
+            V dx = xi - X(j, 0), dy = yi - X(j, 1), dz = zi - X(j, 2);
+            fx += S * dx;
+            fy += S * dy;
+            fz += S * dz;
+            F(store)(fj, F(load)(fj) - S * dx);
+            F(store)(fj + TBG_LANES, F(load)(fj + TBG_LANES) - S * dy);
+            F(store)(fj + 2 * TBG_LANES, F(load)(fj + 2 * TBG_LANES) - S * dz);
         }
-        F(add_vec)(f, i, fi);
+        F(add_vec)(f, i, (F(vec)){{fx, fy, fz}});
     }
+}
+
+TBG_INLINE void F(gb)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w, double *e_plain, double *e_gb,
+                      int want_e, int want_f, int cut) {
+    F(distances)(s, x, w, e_plain, want_e, want_f, cut);
+    F(born_apart)(s, w, want_f, cut);
+    F(born_near)(s, w, want_f, cut);
+    F(radii)(s, w, e_gb, want_e);
+    F(gb_pairs)(s, w, e_gb, want_e, want_f, cut);
+    if (want_f)
+        F(apply)(s, x, f, w);
 }
 
 /* ---- one pass over WIDTH lanes ---- */
@@ -391,7 +465,10 @@ static void F(evaluate)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
     if (s->gb) {
         w.r2 = scratch, scratch += pairs;
         w.di = scratch, scratch += pairs;
+        w.ir = scratch, scratch += pairs;
+        w.pull = scratch, scratch += pairs;
         w.dj = scratch, scratch += pairs;
+        w.near = (int *)scratch, scratch += ((size_t)s->n_pairs / WIDTH + 1) * WIDTH;
     }
     for (int first = 0; first < TBG_LANES; first += WIDTH) {
         double sum[TBG_E_N][WIDTH] = {{0}};
