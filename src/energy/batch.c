@@ -212,7 +212,8 @@ static void fill_terms(const tbg_system *s, tbg_batch_system *b, const torsion *
 
 static void fill_atoms(const tbg_system *s, tbg_batch_system *b) {
     double *scalar = b->p64 + b->at_scalar;
-    scalar[TBG_SCALAR_CUTOFF2] = s->cutoff * s->cutoff;
+    scalar[TBG_SCALAR_CUTOFF2] =
+        nextafter(s->cutoff * s->cutoff, 0); /* greater than this: at or beyond the cutoff */
     scalar[TBG_SCALAR_SHIFT] = b->cut ? 1 / s->cutoff : 0;
     if (!b->gb)
         return;

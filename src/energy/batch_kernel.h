@@ -36,10 +36,11 @@ TBG_INLINE void F(add_vec)(REAL *f, int i, F(vec) g) {
         F(store)(p + a * TBG_LANES, F(load)(p + a * TBG_LANES) + g.v[a]);
 }
 
-/* Energies gather in float over a few terms and in double over all. */
-static inline void F(deposit)(double *sum, V e) {
-    for (int l = 0; l < WIDTH; l++)
-        sum[l] += (double)e[l];
+/* Energies gather in float over a few terms and in double over all. sum: NULL for none. */
+TBG_INLINE void F(deposit)(double *sum, V e) {
+    if (sum)
+        for (int l = 0; l < WIDTH; l++)
+            sum[l] += (double)e[l];
 }
 
 /* ---- bonds, angles, torsions ---- */
@@ -138,16 +139,15 @@ static void F(torsions)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
 
 /* ---- Lennard-Jones and Coulomb ---- */
 
-/* pull: S of the pair. inside: lanes within the cutoff, used if cut. */
-TBG_INLINE void F(plain_pair)(const REAL *q, V ir, V shift, F(mask) inside, int want_e, int cut, V *energy,
+/* pull: S of the pair. beyond: lanes outside the cutoff, used if cut; not a number counts as within and stays visible. */
+TBG_INLINE void F(plain_pair)(const REAL *q, V ir, V ir2, V shift, F(mask) beyond, int want_e, int cut, V *energy,
                               V *pull) {
-    V ir2 = ir * ir, ir6 = ir2 * ir2 * ir2, a = q[TBG_PAIR_A12] * ir6, kqq_r = q[TBG_PAIR_KQQ] * ir,
-      zero = {0};
+    V ir6 = ir2 * ir2 * ir2, a = q[TBG_PAIR_A12] * ir6, kqq_r = q[TBG_PAIR_KQQ] * ir, zero = {0};
     V S = ir2 * (ir6 * (a - q[TBG_PAIR_B6]) + kqq_r);
-    *pull = cut ? F(select)(inside, S, zero) : S;
+    *pull = cut ? F(select)(beyond, zero, S) : S;
     if (want_e) {
         V e = ir6 * (a * (REAL)(1.0 / 12) - q[TBG_PAIR_B6] * (REAL)(1.0 / 6)) + kqq_r;
-        *energy += cut ? F(select)(inside, e - q[TBG_PAIR_KQQ] * shift, zero) : e;
+        *energy += cut ? F(select)(beyond, zero, e - q[TBG_PAIR_KQQ] * shift) : e;
     }
 }
 
@@ -160,7 +160,7 @@ TBG_INLINE void F(plain_row)(const tbg_batch_system *s, const REAL *x, REAL *f, 
         int j = partner[p];
         F(vec) d = F(between)(x, i, j);
         V r2 = F(dot)(d, d), ir = F(rsqrt)(r2), S;
-        F(plain_pair)(q, ir, shift, F(lt)(r2, cutoff2), want_e, cut, energy, &S);
+        F(plain_pair)(q, ir, ir * ir, shift, F(lt)(cutoff2, r2), want_e, cut, energy, &S);
         for (int a = 0; a < 3; a++)
             fi->v[a] += S * d.v[a];
         F(add)(f, j, -S, d);
@@ -184,7 +184,7 @@ TBG_INLINE void F(plain)(const tbg_batch_system *s, const REAL *x, REAL *f, doub
 }
 
 /* ---- generalised Born: one pass over the pairs, or atoms, for each step ----
- * 1. pairs: r^2 and 1/r, Lennard-Jones and Coulomb: energy and pull S;
+ * 1. pairs: r^2 and 1/r^2, Lennard-Jones and Coulomb: energy and pull S;
  * 2. pairs: descreening integrals I_i += I(r; o_i, sr_j) both ways, and their derivatives for step 5;
  * 3. atoms: Born radii B, self energy, surface term;
  * 4. pairs: energy, S without the change of B, and dE/dB;
@@ -194,8 +194,9 @@ TBG_INLINE void F(plain)(const tbg_batch_system *s, const REAL *x, REAL *f, doub
 
 typedef struct {
     REAL *I, *B, *iB, *bend; /* [n_atoms]: I, then dB/dI; B; 1/B; -2 dE/dB, then dE/dI */
-    REAL *r2, *ir, *pull;    /* [n_pairs]: r^2, 1/r, S */
-    REAL *di, *dj;           /* [n_pairs]: -(dI_i/dr)/r and -(dI_j/dr)/r */
+    REAL *r2, *ir2, *pull;   /* [n_pairs]: r^2, 1/r^2, S. Beyond the cutoff r^2 = FAR and 1/r^2 = 0, so that later steps
+                                come to nothing without looking at the cutoff again */
+    REAL *di, *dj;           /* [n_pairs]: -r dI_i/dr and -r dI_j/dr */
     int *near;               /* [n_pairs + 1]: pairs that may overlap in some lane, then -1 */
 } F(born);
 
@@ -204,16 +205,17 @@ TBG_INLINE void F(distance_row)(const tbg_batch_system *s, const REAL *x, const 
     int begin = s->row[3 * i + kind], end = s->row[3 * i + kind + 1];
     const int *partner = s->partner;
     const REAL *q = P(s) + s->at_pair + TBG_PAIR_REALS * (size_t)begin;
-    REAL *r2_ = w->r2, *ir_ = w->ir, *pull = w->pull;
-    V xi = X(i, 0), yi = X(i, 1), zi = X(i, 2), S = {0};
+    REAL *r2_ = w->r2, *ir2_ = w->ir2, *pull = w->pull;
+    V xi = X(i, 0), yi = X(i, 1), zi = X(i, 2), S = {0}, zero = {0}, far_ = F(splat)(FAR);
     for (int p = begin; p < end; p++, q += TBG_PAIR_REALS) {
         int j = partner[p];
         V dx = xi - X(j, 0), dy = yi - X(j, 1), dz = zi - X(j, 2);
-        V r2 = dx * dx + (dy * dy + dz * dz), ir = F(rsqrt)(r2);
-        F(store)(AT(r2_, p), r2);
-        F(store)(AT(ir_, p), ir);
+        V r2 = dx * dx + (dy * dy + dz * dz), ir = F(rsqrt)(r2), ir2 = ir * ir;
+        F(mask) beyond = F(lt)(cutoff2, r2);
+        F(store)(AT(r2_, p), cut ? F(select)(beyond, far_, r2) : r2);
+        F(store)(AT(ir2_, p), cut ? F(select)(beyond, zero, ir2) : ir2);
         if (kind != TBG_PAIR_EXCLUDED)
-            F(plain_pair)(q, ir, shift, F(lt)(r2, cutoff2), want_e, cut, energy, &S);
+            F(plain_pair)(q, ir, ir2, shift, beyond, want_e, cut && kind == TBG_PAIR_PLAIN, energy, &S);
         if (want_f)
             F(store)(AT(pull, p), S);
     }
@@ -226,31 +228,31 @@ TBG_INLINE void F(distances)(const tbg_batch_system *s, const REAL *x, const F(b
     for (int i = 0; i < s->n_atoms; i++) {
         V e = {0};
         F(distance_row)(s, x, w, i, TBG_PAIR_PLAIN, want_e, want_f, cut, cutoff2, shift, &e);
-        F(distance_row)(s, x, w, i, TBG_PAIR_14, want_e, want_f, 0, cutoff2, shift, &e);
-        F(distance_row)(s, x, w, i, TBG_PAIR_EXCLUDED, want_e, want_f, 0, cutoff2, shift, &e);
+        F(distance_row)(s, x, w, i, TBG_PAIR_14, want_e, want_f, cut, cutoff2, shift, &e);
+        F(distance_row)(s, x, w, i, TBG_PAIR_EXCLUDED, want_e, want_f, cut, cutoff2, shift, &e);
         if (want_e)
             F(deposit)(energy, e);
     }
 }
 
 /* Spheres apart, r > o + sr: with z = (sr/r)^2, w = 1/(1 - z), A = (atanh s - s)/s^3 at s^2 = z and
- * t = sr^3/(2 r^4):  I = t (w - A),  *slope = -(dI/dr)/r = (t/r^2) (w - A + 2 w^2). */
+ * t = sr^3/(2 r^4):  I = t (w - A),  *slope = -r dI/dr = I + 2 t w^2. */
 TBG_INLINE V F(descreen_apart)(V sr2, V half_sr3, V ir2, V ir4, V *slope) {
-    V z = sr2 * ir2, w = F(rcp)(ONE - z), t = half_sr3 * ir4, u = w - F(atanh_rest)(z);
-    *slope = (t * ir2) * ((w + w) * w + u);
-    return t * u;
+    V z = sr2 * ir2, w = F(rcp)(ONE - z), t = half_sr3 * ir4, I = t * (w - F(atanh_rest)(z));
+    *slope = t * ((w + w) * w) + I;
+    return I;
 }
 
 /* Any distance: L = max(o, |r - sr|), U = r + sr; zero when o >= U. The derivatives with respect to L and U
  * cancel but for L = sr - r. */
-TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V ir3, V *I, V *slope) {
+TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V *I, V *slope) {
     V zero = {0}, U = r + sr, D = r - sr, aD = F(abs)(D), ov = F(splat)(o), L = F(max)(aD, ov);
-    V iu = F(rcp)(U), il = F(rcp)(L), ratio = F(log)(L * iu);
+    V iu = F(rcp)(U), il = F(rcp)(L), ratio = (HALF * ir) * F(log)(L * iu);
     V q = QUARTER * (iu * iu - il * il), sr2_r = (sr * sr) * ir;
-    V value = HALF * (il - iu + (r - sr2_r) * q + HALF * ir * ratio);
-    V down = HALF * ((sr2_r * ir + ONE) * q * ir - HALF * ratio * ir3); /* (dI/dr)/r */
+    V value = HALF * (il - iu + (r - sr2_r) * q + ratio);
+    V down = HALF * ((sr2_r + r) * q - ratio); /* r dI/dr */
     F(mask) swallowed = F(lt)(ov, -D);
-    down = down + F(select)(swallowed, il * il * ir, zero);
+    down = down + F(select)(swallowed, il * il * r, zero);
     F(mask) outside = F(lt)(ov, U);
     *I = F(select)(outside, value, zero);
     *slope = F(select)(outside, -down, zero);
@@ -258,12 +260,12 @@ TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V ir3, V *I, V *slop
 
 /* Pairs that may overlap in some lane go on a list and are finished in a loop of their own: a branch in the main loop
  * would be mispredicted whenever atoms move. Each lane gets exactly one of the two formulas. */
-TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int want_f, int cut) {
-    const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near, *r2_ = w->r2, *ir_ = w->ir;
+TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int want_f) {
+    const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near, *r2_ = w->r2, *ir2_ = w->ir2;
     const int *partner = s->partner, *row = s->row;
     REAL *I_ = w->I, *di_ = w->di, *dj_ = w->dj;
     int *near_ = w->near, n_near = 0, n = s->n_atoms;
-    V cutoff2 = F(splat)(P(s)[s->at_scalar + TBG_SCALAR_CUTOFF2]), zero = {0};
+    V zero = {0};
     for (int i = 0; i < n; i++)
         F(store)(AT(I_, i), zero);
     for (int i = 0; i < n; i++) {
@@ -274,23 +276,14 @@ TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int w
         for (int p = row[3 * i]; p < end; p++) {
             int j = partner[p];
             const REAL *aj = atom + (size_t)j * TBG_ATOM_REALS;
-            V r2 = F(load)(AT(r2_, p)), ir = F(load)(AT(ir_, p)), ir2 = ir * ir, ir4 = ir2 * ir2, di, dj;
+            V ir2 = F(load)(AT(ir2_, p)), ir4 = ir2 * ir2, di, dj;
             V I = F(descreen_apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
             V J = F(descreen_apart)(i_sr2, i_sr3, ir2, ir4, &dj);
-            F(mask) near = F(lt)(r2, F(splat)(near2[p]));
+            F(mask) near = F(lt)(F(load)(AT(r2_, p)), F(splat)(near2[p]));
             near_[n_near] = p;
             n_near += F(any)(near);
-            I = F(select)(near, zero, I);
-            J = F(select)(near, zero, J);
-            if (cut) {
-                F(mask) inside = F(lt)(r2, cutoff2);
-                I = F(select)(inside, I, zero);
-                J = F(select)(inside, J, zero);
-                di = F(select)(inside, di, zero);
-                dj = F(select)(inside, dj, zero);
-            }
-            Ii += I;
-            F(store)(AT(I_, j), F(load)(AT(I_, j)) + J);
+            Ii += F(select)(near, zero, I);
+            F(store)(AT(I_, j), F(load)(AT(I_, j)) + F(select)(near, zero, J));
             if (want_f) {
                 F(store)(AT(di_, p), di);
                 F(store)(AT(dj_, p), dj);
@@ -301,24 +294,16 @@ TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int w
     near_[n_near] = -1;
 }
 
-TBG_INLINE void F(born_near)(const tbg_batch_system *s, const F(born) * w, int want_f, int cut) {
+TBG_INLINE void F(born_near)(const tbg_batch_system *s, const F(born) *w, int want_f) {
     const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near;
-    V cutoff2 = F(splat)(P(s)[s->at_scalar + TBG_SCALAR_CUTOFF2]), zero = {0};
+    V zero = {0};
     for (const int *next = w->near; *next >= 0; next++) {
         int p = *next, i = s->first[p], j = s->partner[p];
         const REAL *ai = atom + (size_t)i * TBG_ATOM_REALS, *aj = atom + (size_t)j * TBG_ATOM_REALS;
-        V r2 = F(load)(AT(w->r2, p)), ir = F(load)(AT(w->ir, p)), ir3 = ir * ir * ir, r = r2 * ir, I, J, di,
-          dj;
+        V r2 = F(load)(AT(w->r2, p)), ir = F(rsqrt)(r2), r = r2 * ir, I, J, di, dj;
         F(mask) near = F(lt)(r2, F(splat)(near2[p]));
-        F(descreen_any)(aj[TBG_ATOM_SR], ai[TBG_ATOM_O], r, ir, ir3, &I, &di);
-        F(descreen_any)(ai[TBG_ATOM_SR], aj[TBG_ATOM_O], r, ir, ir3, &J, &dj);
-        if (cut) {
-            F(mask) inside = F(lt)(r2, cutoff2);
-            I = F(select)(inside, I, zero);
-            J = F(select)(inside, J, zero);
-            di = F(select)(inside, di, zero);
-            dj = F(select)(inside, dj, zero);
-        }
+        F(descreen_any)(aj[TBG_ATOM_SR], ai[TBG_ATOM_O], r, ir, &I, &di);
+        F(descreen_any)(ai[TBG_ATOM_SR], aj[TBG_ATOM_O], r, ir, &J, &dj);
         F(store)(AT(w->I, i), F(load)(AT(w->I, i)) + F(select)(near, I, zero));
         F(store)(AT(w->I, j), F(load)(AT(w->I, j)) + F(select)(near, J, zero));
         if (want_f) {
@@ -380,15 +365,11 @@ TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) *w, double 
             REAL kqq = kgb[TBG_PAIR_REALS * (size_t)p];
             V r2 = F(load)(AT(r2_, p)), Bj = F(load)(AT(B, j)), u = r2 * (iBi * F(load)(AT(iB, j)));
             V e = F(exp2)(u), iff = F(rsqrt)(r2 + (Bi * Bj) * e), E = kqq * iff;
-            F(mask) inside = F(lt)(r2, cutoff2);
             if (want_e)
-                sum += cut ? F(select)(inside, E - kqq * shift, zero) : E;
+                sum += cut ? F(select)(F(lt)(cutoff2, r2), zero, E - kqq * shift) : E;
             if (!want_f)
                 continue;
-            V t = E * (iff * iff);
-            if (cut)
-                t = F(select)(inside, t, zero);
-            V te = t * e;
+            V t = E * (iff * iff), te = t * e;
             F(store)(AT(pull, p), F(load)(AT(pull, p)) + (t - QUARTER * te));
             t = te - (REAL)0.6931471805599453 * (te * u);
             bi += t * Bj;
@@ -403,7 +384,7 @@ TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) *w, double 
 
 TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w) {
     const int *row = s->row, *partner = s->partner;
-    const REAL *pull = w->pull, *di = w->di, *dj = w->dj, *c = w->bend;
+    const REAL *pull = w->pull, *ir2 = w->ir2, *di = w->di, *dj = w->dj, *c = w->bend;
     for (int i = 0; i < s->n_atoms; i++) {
         V zero = {0}, fx = zero, fy = zero, fz = zero, ci = F(load)(AT(c, i));
         V xi = X(i, 0), yi = X(i, 1), zi = X(i, 2);
@@ -411,7 +392,8 @@ TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, cons
         for (int p = row[3 * i]; p < end; p++) {
             int j = partner[p];
             REAL *fj = f + (size_t)j * 3 * TBG_LANES;
-            V S = F(load)(AT(pull, p)) + ci * F(load)(AT(di, p)) + F(load)(AT(c, j)) * F(load)(AT(dj, p));
+            V S = F(load)(AT(pull, p)) +
+                  F(load)(AT(ir2, p)) * (ci * F(load)(AT(di, p)) + F(load)(AT(c, j)) * F(load)(AT(dj, p)));
             V dx = xi - X(j, 0), dy = yi - X(j, 1), dz = zi - X(j, 2);
             fx += S * dx;
             fy += S * dy;
@@ -427,8 +409,8 @@ TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, cons
 TBG_INLINE void F(gb)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w, double *e_plain, double *e_gb,
                       int want_e, int want_f, int cut) {
     F(distances)(s, x, w, e_plain, want_e, want_f, cut);
-    F(born_apart)(s, w, want_f, cut);
-    F(born_near)(s, w, want_f, cut);
+    F(born_apart)(s, w, want_f);
+    F(born_near)(s, w, want_f);
     F(radii)(s, w, e_gb, want_e);
     F(gb_pairs)(s, w, e_gb, want_e, want_f, cut);
     if (want_f)
@@ -465,7 +447,7 @@ static void F(evaluate)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
     if (s->gb) {
         w.r2 = scratch, scratch += pairs;
         w.di = scratch, scratch += pairs;
-        w.ir = scratch, scratch += pairs;
+        w.ir2 = scratch, scratch += pairs;
         w.pull = scratch, scratch += pairs;
         w.dj = scratch, scratch += pairs;
         w.near = (int *)scratch, scratch += ((size_t)s->n_pairs / WIDTH + 1) * WIDTH;
@@ -477,9 +459,9 @@ static void F(evaluate)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
         REAL *g = want_f ? f + first : scratch;
         for (int k = 0; k < 3 * n; k++)
             F(store)(g + (size_t)k * TBG_LANES, (V){0});
-        F(bonds)(s, x + first, g, sum[TBG_E_BOND]);
-        F(angles)(s, x + first, g, sum[TBG_E_ANGLE]);
-        F(torsions)(s, x + first, g, sum[TBG_E_TORSION]);
+        F(bonds)(s, x + first, g, want_e ? sum[TBG_E_BOND] : NULL);
+        F(angles)(s, x + first, g, want_e ? sum[TBG_E_ANGLE] : NULL);
+        F(torsions)(s, x + first, g, want_e ? sum[TBG_E_TORSION] : NULL);
         F(nonbonded)(s, x + first, g, &w, sum[TBG_E_NONBONDED], sum[TBG_E_GB], want_e, want_f);
         for (int l = 0; l < WIDTH; l++) {
             double total = 0;

@@ -12,6 +12,7 @@
 #define HALF 0.5f
 #define QUARTER 0.25f
 #define ONE 1.0f
+#define FAR 1e30f
 #include "energy/batch_kernel.h"
 #undef REAL
 #undef V
@@ -21,6 +22,7 @@
 #undef HALF
 #undef QUARTER
 #undef ONE
+#undef FAR
 
 #define REAL double
 #define V vd
@@ -30,6 +32,7 @@
 #define HALF 0.5
 #define QUARTER 0.25
 #define ONE 1.0
+#define FAR 1e60
 #include "energy/batch_kernel.h"
 
 extern const tbg_batch_table TBG_SIMD_NAME(tbg_batch_table);
