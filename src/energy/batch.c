@@ -12,7 +12,7 @@
 
 TBG_SIMD_DECLARE(const tbg_batch_table, tbg_batch_table);
 
-#define MOST_ATOMS 4000 /* pairs grow with the square: scratch is then 1.5 GB */
+#define MOST_ATOMS 2000 /* pairs grow with the square: scratch is then 0.7 GB a thread */
 
 static int check_atoms(const tbg_system *s, const char *what, int term, int n, const int *atoms) {
     for (int a = 0; a < n; a++) {
@@ -332,11 +332,11 @@ void tbg_batch_system_free(tbg_batch_system *b) {
     free(b);
 }
 
-/* Scratch of one register's worth of lanes (batch_kernel.h carves it): six per atom for forces when the
- * caller wants none, four per atom and five per pair for generalised Born. */
+/* Scratch of one register's worth of lanes, as evaluate in batch_kernel.h carves it: four vectors per atom,
+ * five per pair for generalised Born and its list of near pairs. */
 size_t tbg_batch_workspace_size(const tbg_batch_system *b) {
-    size_t vectors =
-        10 * (size_t)b->n_atoms + (b->gb ? 5 * (size_t)b->n_pairs + (size_t)b->n_pairs / 8 + 1 : 0) + 8;
+    size_t pairs = (size_t)b->n_pairs,
+           vectors = 4 * (size_t)b->n_atoms + (b->gb ? 5 * pairs + pairs / 8 + 1 : 0) + 1;
     return vectors * 64;
 }
 

@@ -1,4 +1,3 @@
-/* clang-format off */
 /* batch_kernel.h: energy and forces of one register's worth of conformations, for the precision that REAL, V,
  * WIDTH and F() name; batch_simd.c includes it once for float and once for double. Owns the formulas; the
  * numbers match src/energy/reference.c.
@@ -7,6 +6,7 @@
  * accumulate (zeroed by evaluate). d = x_i - x_j; "pull" S of a pair: force on i is S d, on j -S d. Scratch
  * arrays have WIDTH lanes per entry. want_e, want_f, cut, kind are compile-time constants of inlined
  * functions. */
+/* clang-format off: it takes F(name)(arguments) for a declaration */
 
 #define X(i, a) F(load)(x + ((size_t)(i)*3 + (a)) * TBG_LANES)
 #define AT(array, i) ((array) + (size_t)(i)*WIDTH)
@@ -43,7 +43,7 @@ TBG_INLINE void F(deposit)(double *sum, V e) {
             sum[l] += (double)e[l];
 }
 
-/* ---- bonds, angles, torsions ---- */
+/* ---- bonds, angles, torsions; f: NULL for energies only ---- */
 
 static void F(bonds)(const tbg_batch_system *s, const REAL *x, REAL *f, double *energy) {
     const REAL *q = P(s) + s->at_bond;
@@ -52,6 +52,8 @@ static void F(bonds)(const tbg_batch_system *s, const REAL *x, REAL *f, double *
         F(vec) d = F(between)(x, i, j);
         V r2 = F(dot)(d, d), ir = F(rsqrt)(r2), stretch = r2 * ir - q[0], slope = q[1] * stretch;
         F(deposit)(energy, HALF * slope * stretch);
+        if (!f)
+            continue;
         V pull = -slope * ir;
         F(add)(f, i, pull, d);
         F(add)(f, j, -pull, d);
@@ -68,6 +70,8 @@ static void F(angles)(const tbg_batch_system *s, const REAL *x, REAL *f, double 
         V uu = F(dot)(u, u), vv = F(dot)(v, v), nn = F(max)(tiny, F(dot)(n, n)), in = F(rsqrt)(nn);
         V bend = F(atan2)(nn * in, F(dot)(u, v)) - q[0], slope = q[1] * bend;
         F(deposit)(energy, HALF * slope * bend);
+        if (!f)
+            continue;
         F(vec) wu = F(cross)(u, n), wv = F(cross)(n, v), gi, gk, gj;
         V si = -slope * in * F(rcp)(uu), sk = -slope * in * F(rcp)(vv);
         for (int a = 0; a < 3; a++) {
@@ -111,6 +115,8 @@ TBG_INLINE void F(torsion)(const REAL *x, REAL *f, double *energy, const int *at
         dp = -s * (q[1] + (2 * q[2]) * c + c2 * (3 * q[3] + (4 * q[4]) * c));
     }
     F(deposit)(energy, p);
+    if (!f)
+        return;
     /* Blondel and Karplus: no division by sin phi. */
     V a_i = dp * g * ia * ia, b_l = dp * g * ib * ib, turn = dp * ig;
     V shift_a = turn * F(dot)(Fv, G) * ia * ia, shift_b = turn * F(dot)(H, G) * ib * ib;
@@ -139,9 +145,10 @@ static void F(torsions)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
 
 /* ---- Lennard-Jones and Coulomb ---- */
 
-/* pull: S of the pair. beyond: lanes outside the cutoff, used if cut; not a number counts as within and stays visible. */
-TBG_INLINE void F(plain_pair)(const REAL *q, V ir, V ir2, V shift, F(mask) beyond, int want_e, int cut, V *energy,
-                              V *pull) {
+/* pull: S of the pair. beyond: lanes outside the cutoff, used if cut; not a number counts as within and stays
+ * visible. */
+TBG_INLINE void F(plain_pair)(const REAL *q, V ir, V ir2, V shift, F(mask) beyond, int want_e, int cut,
+                              V *energy, V *pull) {
     V ir6 = ir2 * ir2 * ir2, a = q[TBG_PAIR_A12] * ir6, kqq_r = q[TBG_PAIR_KQQ] * ir, zero = {0};
     V S = ir2 * (ir6 * (a - q[TBG_PAIR_B6]) + kqq_r);
     *pull = cut ? F(select)(beyond, zero, S) : S;
@@ -161,6 +168,8 @@ TBG_INLINE void F(plain_row)(const tbg_batch_system *s, const REAL *x, REAL *f, 
         F(vec) d = F(between)(x, i, j);
         V r2 = F(dot)(d, d), ir = F(rsqrt)(r2), S;
         F(plain_pair)(q, ir, ir * ir, shift, F(lt)(cutoff2, r2), want_e, cut, energy, &S);
+        if (!f)
+            continue;
         for (int a = 0; a < 3; a++)
             fi->v[a] += S * d.v[a];
         F(add)(f, j, -S, d);
@@ -177,7 +186,8 @@ TBG_INLINE void F(plain)(const tbg_batch_system *s, const REAL *x, REAL *f, doub
         V e = zero;
         F(plain_row)(s, x, f, i, TBG_PAIR_PLAIN, want_e, cut, cutoff2, shift, &fi, &e);
         F(plain_row)(s, x, f, i, TBG_PAIR_14, want_e, 0, cutoff2, shift, &fi, &e);
-        F(add_vec)(f, i, fi);
+        if (f)
+            F(add_vec)(f, i, fi);
         if (want_e)
             F(deposit)(energy, e);
     }
@@ -194,14 +204,14 @@ TBG_INLINE void F(plain)(const tbg_batch_system *s, const REAL *x, REAL *f, doub
 
 typedef struct {
     REAL *I, *B, *iB, *bend; /* [n_atoms]: I, then dB/dI; B; 1/B; -2 dE/dB, then dE/dI */
-    REAL *r2, *ir2, *pull;   /* [n_pairs]: r^2, 1/r^2, S. Beyond the cutoff r^2 = FAR and 1/r^2 = 0, so that later steps
-                                come to nothing without looking at the cutoff again */
+    REAL *r2, *ir2, *pull;   /* [n_pairs]: r^2, 1/r^2, S. Beyond the cutoff r^2 = FAR and 1/r^2 = 0, so that
+                                later steps   come to nothing without looking at the cutoff again */
     REAL *di, *dj;           /* [n_pairs]: -r dI_i/dr and -r dI_j/dr */
     int *near;               /* [n_pairs + 1]: pairs that may overlap in some lane, then -1 */
 } F(born);
 
-TBG_INLINE void F(distance_row)(const tbg_batch_system *s, const REAL *x, const F(born) *w, int i, int kind, int want_e,
-                                int want_f, int cut, V cutoff2, V shift, V *energy) {
+TBG_INLINE void F(distance_row)(const tbg_batch_system *s, const REAL *x, const F(born) * w, int i, int kind,
+                                int want_e, int want_f, int cut, V cutoff2, V shift, V *energy) {
     int begin = s->row[3 * i + kind], end = s->row[3 * i + kind + 1];
     const int *partner = s->partner;
     const REAL *q = P(s) + s->at_pair + TBG_PAIR_REALS * (size_t)begin;
@@ -221,8 +231,8 @@ TBG_INLINE void F(distance_row)(const tbg_batch_system *s, const REAL *x, const 
     }
 }
 
-TBG_INLINE void F(distances)(const tbg_batch_system *s, const REAL *x, const F(born) *w, double *energy, int want_e,
-                             int want_f, int cut) {
+TBG_INLINE void F(distances)(const tbg_batch_system *s, const REAL *x, const F(born) * w, double *energy,
+                             int want_e, int want_f, int cut) {
     const REAL *scalar = P(s) + s->at_scalar;
     V cutoff2 = F(splat)(scalar[TBG_SCALAR_CUTOFF2]), shift = F(splat)(scalar[TBG_SCALAR_SHIFT]);
     for (int i = 0; i < s->n_atoms; i++) {
@@ -258,9 +268,9 @@ TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V *I, V *slope) {
     *slope = F(select)(outside, -down, zero);
 }
 
-/* Pairs that may overlap in some lane go on a list and are finished in a loop of their own: a branch in the main loop
- * would be mispredicted whenever atoms move. Each lane gets exactly one of the two formulas. */
-TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int want_f) {
+/* Pairs that may overlap in some lane go on a list and are finished in a loop of their own: a branch in the
+ * main loop would be mispredicted whenever atoms move. Each lane gets exactly one of the two formulas. */
+TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) * w, int want_f) {
     const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near, *r2_ = w->r2, *ir2_ = w->ir2;
     const int *partner = s->partner, *row = s->row;
     REAL *I_ = w->I, *di_ = w->di, *dj_ = w->dj;
@@ -277,7 +287,8 @@ TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int w
             int j = partner[p];
             const REAL *aj = atom + (size_t)j * TBG_ATOM_REALS;
             V ir2 = F(load)(AT(ir2_, p)), ir4 = ir2 * ir2, di, dj;
-            V I = F(descreen_apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
+            V I =
+                F(descreen_apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
             V J = F(descreen_apart)(i_sr2, i_sr3, ir2, ir4, &dj);
             F(mask) near = F(lt)(F(load)(AT(r2_, p)), F(splat)(near2[p]));
             near_[n_near] = p;
@@ -294,7 +305,7 @@ TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) *w, int w
     near_[n_near] = -1;
 }
 
-TBG_INLINE void F(born_near)(const tbg_batch_system *s, const F(born) *w, int want_f) {
+TBG_INLINE void F(born_near)(const tbg_batch_system *s, const F(born) * w, int want_f) {
     const REAL *atom = P(s) + s->at_atom, *near2 = P(s) + s->at_near;
     V zero = {0};
     for (const int *next = w->near; *next >= 0; next++) {
@@ -340,7 +351,7 @@ TBG_INLINE V F(radius)(const tbg_batch_system *s, const F(born) * w, int i) {
     return self + area;
 }
 
-TBG_INLINE void F(radii)(const tbg_batch_system *s, const F(born) *w, double *energy, int want_e) {
+TBG_INLINE void F(radii)(const tbg_batch_system *s, const F(born) * w, double *energy, int want_e) {
     for (int i = 0; i < s->n_atoms; i++) {
         V e = F(radius)(s, w, i);
         if (want_e)
@@ -349,8 +360,8 @@ TBG_INLINE void F(radii)(const tbg_batch_system *s, const F(born) *w, double *en
 }
 
 /* E = kqq/f, f^2 = r^2 + B_i B_j e, e = exp(-r^2/(4 B_i B_j)); u = log2 e. */
-TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) *w, double *energy, int want_e, int want_f,
-                            int cut) {
+TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) * w, double *energy, int want_e,
+                            int want_f, int cut) {
     const REAL *scalar = P(s) + s->at_scalar, *kgb = P(s) + s->at_pair + TBG_PAIR_KGB, *B = w->B, *iB = w->iB;
     const REAL *r2_ = w->r2;
     const int *partner = s->partner, *row = s->row;
@@ -382,7 +393,7 @@ TBG_INLINE void F(gb_pairs)(const tbg_batch_system *s, const F(born) *w, double 
     }
 }
 
-TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w) {
+TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) * w) {
     const int *row = s->row, *partner = s->partner;
     const REAL *pull = w->pull, *ir2 = w->ir2, *di = w->di, *dj = w->dj, *c = w->bend;
     for (int i = 0; i < s->n_atoms; i++) {
@@ -406,8 +417,8 @@ TBG_INLINE void F(apply)(const tbg_batch_system *s, const REAL *x, REAL *f, cons
     }
 }
 
-TBG_INLINE void F(gb)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) *w, double *e_plain, double *e_gb,
-                      int want_e, int want_f, int cut) {
+TBG_INLINE void F(gb)(const tbg_batch_system *s, const REAL *x, REAL *f, const F(born) * w, double *e_plain,
+                      double *e_gb, int want_e, int want_f, int cut) {
     F(distances)(s, x, w, e_plain, want_e, want_f, cut);
     F(born_apart)(s, w, want_f);
     F(born_near)(s, w, want_f);
@@ -454,10 +465,8 @@ static void F(evaluate)(const tbg_batch_system *s, const REAL *x, REAL *f, doubl
     }
     for (int first = 0; first < TBG_LANES; first += WIDTH) {
         double sum[TBG_E_N][WIDTH] = {{0}};
-        /* Energy only: forces of the bonded terms go to scratch, three vectors an atom at a stride of
-         * TBG_LANES. */
-        REAL *g = want_f ? f + first : scratch;
-        for (int k = 0; k < 3 * n; k++)
+        REAL *g = want_f ? f + first : NULL;
+        for (int k = 0; want_f && k < 3 * n; k++)
             F(store)(g + (size_t)k * TBG_LANES, (V){0});
         F(bonds)(s, x + first, g, want_e ? sum[TBG_E_BOND] : NULL);
         F(angles)(s, x + first, g, want_e ? sum[TBG_E_ANGLE] : NULL);

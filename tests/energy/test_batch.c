@@ -157,6 +157,11 @@ static void check_random_systems(void) {
         for (size_t k = 0; k < b.size * TBG_LANES; k++)
             assert_true(compare_error(b.f[k], f[k], 100) <= 1e-4);
         free(f);
+        /* energy only: the same energies */
+        double energy[TBG_LANES];
+        tbg_batch_evaluate_double(b.system, b.xd, NULL, energy, NULL, b.workspace);
+        for (int l = 0; l < TBG_LANES; l++)
+            assert_true(compare_error(energy[l], b.energy[l], 1) <= 1e-12);
         block_free(&b);
         tbg_system_free(s);
     }
