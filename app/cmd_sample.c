@@ -17,9 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The report is written where this build has that floor. */
-#pragma weak tbg_report_write
-
 typedef struct {
     const char *what, *model, *directory, *engine, *backend, *solver, *forcefield;
     int64_t n, seed, batch, threads, check, steps;
@@ -334,8 +331,7 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
     }
     if (*s->advice)
         fprintf(out, "%s\n", s->advice);
-    fprintf(out, "%s: topology.pdb, ensemble.nc, summary.json%s\n", o->directory,
-            tbg_report_write ? ", report.html" : "");
+    fprintf(out, "%s: topology.pdb, ensemble.nc, summary.json, report.html\n", o->directory);
 }
 
 static int write_results(const settings *o, const work *w) {
@@ -351,7 +347,7 @@ static int write_results(const settings *o, const work *w) {
     status = tbg_ensemble_summarise(e, 0, s);
     if (!status)
         status = tbg_ensemble_write(e, s, o->directory);
-    if (!status && tbg_report_write) {
+    if (!status) {
         size_t size = strlen(o->directory) + 32;
         char *path = tbg_alloc(size, 1);
         status = TBG_FAILED;

@@ -96,7 +96,8 @@ static void files_and_chunks(void **state) {
     snprintf(arguments, sizeof arguments, "%s -n 7 --batch 2 --threads 1", common);
     if (sample(arguments, "a") != 0)
         fail_msg("sample failed%s", printed("err.txt", "-") ? "" : "");
-    assert_true(exists("a", "topology.pdb") && exists("a", "ensemble.nc") && exists("a", "summary.json"));
+    assert_true(exists("a", "topology.pdb") && exists("a", "ensemble.nc") && exists("a", "summary.json") &&
+                exists("a", "report.html"));
     assert_false(exists("a", "partial"));
     snprintf(arguments, sizeof arguments, "%s -n 7 --threads 2 --json", common);
     assert_int_equal(sample(arguments, "b"), 0);
