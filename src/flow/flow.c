@@ -24,7 +24,7 @@ int tbg_solver_parse(const char *name, tbg_solver *solver) {
 
 void tbg_flow_defaults(tbg_flow_options *o) {
     *o = (tbg_flow_options){.solver = TBG_SOLVER_ADAPTIVE,
-                            .solver_tolerance = 1e-4,
+                            .solver_tolerance = 1e-5,
                             .steps = 24,
                             .tolerance = 0.01,
                             .most_refinements = 6,
