@@ -83,4 +83,19 @@ int tbg_simulation_save(tbg_simulation *simulation); /* checkpoint now; resuming
  * diagnostics of the frames so far. When all is complete the checkpoint is removed.
  * *diagnostics: JSON text, freed by the caller, or NULL. */
 int tbg_simulation_finish(tbg_simulation *simulation, char **diagnostics);
+
+/* ---- many simulations on a CUDA device: all their conformations in one launch ---- */
+
+typedef struct tbg_simulation_batch tbg_simulation_batch;
+/* The simulations must outlive the batch, and agree in timestep, friction, save_every, exchange_every and equilibrate;
+ * systems, seeds, runs and replicas may differ. Between advances each is a simulation as any other: it can be saved,
+ * finished, or go on with tbg_simulation_advance once the batch is freed.
+ * errors: TBG_INPUT; TBG_FAILED: no device (it says which of the reasons). */
+int tbg_simulation_batch_create(int n, tbg_simulation *const *simulations, tbg_simulation_batch **out);
+void tbg_simulation_batch_free(tbg_simulation_batch *batch);
+/* One frame of those furthest behind; otherwise as tbg_simulation_advance. The same seed gives the same noise as on the
+ * processor, but single-precision sums differ, so that trajectories part after some picoseconds. */
+int tbg_simulation_batch_advance(tbg_simulation_batch *batch, int *done);
+/* Steps done, summed over all conformations; *total: to be done. */
+int64_t tbg_simulation_batch_steps(const tbg_simulation_batch *batch, int64_t *total);
 #endif

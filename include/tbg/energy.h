@@ -12,7 +12,7 @@ const char *tbg_energy_component_name(const tbg_system *system, int component);
 
 typedef struct tbg_engine tbg_engine;
 
-/* kind: "native" (fast, batched), "reference" (double, plain C, the oracle), "openmm", "xtb", or NULL for the force
+/* kind: "native" (fast, batched), "reference" (double, plain C, the oracle), "openmm", "xtb", "cuda" (batched, double, on a device), or NULL for the force
  * field's usual one. molecule, system: must outlive the engine. threads: 0 for all. "xtb" needs the molecule (elements)
  * and a system of the force field gfn2-xtb; the others don't look at the molecule.
  * errors: TBG_INPUT unknown kind; TBG_FAILED where this build lacks it (said clearly). */

@@ -332,23 +332,28 @@ static void accumulate(tbg_simulation *s) {
     }
 }
 
+int tbg_simulation_arrived(tbg_simulation *s) {
+    const tbg_simulation_plan *p = &s->plan;
+    TBG_TRY(check_energies(s));
+    if (s->lanes->step > p->equilibrate_steps) {
+        TBG_TRY(tbg_frames_append(s));
+        accumulate(s);
+    } else if (s->lanes->step == p->equilibrate_steps)
+        tbg_exchange_reset_statistics(&s->exchange);
+    if (tbg_seconds() - s->last_checkpoint > CHECKPOINT_SECONDS)
+        TBG_TRY(tbg_run_state_write(s));
+    s->complete = s->lanes->step >= p->total_steps;
+    return TBG_OK;
+}
+
 int tbg_simulation_advance(tbg_simulation *s, int *done) {
     const tbg_simulation_plan *p = &s->plan;
-    *done = s->lanes->step >= p->total_steps;
-    if (!*done) {
-        int64_t end = s->lanes->step + p->save_steps;
+    s->complete = s->lanes->step >= p->total_steps;
+    if (!s->complete) {
         (s->n_groups >= s->lanes->threads ? advance_groups : advance_together)(s, p->save_steps / p->exchange_steps);
-        TBG_TRY(check_energies(s));
-        if (end > p->equilibrate_steps) {
-            TBG_TRY(tbg_frames_append(s));
-            accumulate(s);
-        } else if (end == p->equilibrate_steps)
-            tbg_exchange_reset_statistics(&s->exchange);
-        if (tbg_seconds() - s->last_checkpoint > CHECKPOINT_SECONDS)
-            TBG_TRY(tbg_run_state_write(s));
-        *done = s->lanes->step >= p->total_steps;
+        TBG_TRY(tbg_simulation_arrived(s));
     }
-    s->complete = *done;
+    *done = s->complete;
     return TBG_OK;
 }
 

@@ -33,6 +33,11 @@ struct tbg_simulation {
     int (*groups)[2]; /* [n_groups] first run, first run of the next group; their lanes fill whole blocks */
 };
 
+/* After the lanes have come to the next frame: check energies, save the frame, a checkpoint now and then. */
+int tbg_simulation_arrived(tbg_simulation *s);
+/* device.c: which of n simulations (group: [n] out) go on together, and to which step. */
+void tbg_simulation_batch_choose(int n, tbg_simulation *const *all, tbg_simulation **group, int *n_group, int64_t *end);
+
 /* ---- run_state.c ---- */
 /* Everything that decides the results, as text: two runs with the same identity have the same trajectory. Freed by
  * the caller; NULL: no memory. */

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 struct tbg_engine {
-    const char *name;             /* [given] "native", "reference", "openmm", "xtb" */
+    const char *name;             /* [given] "native", "reference", "openmm", "xtb", "cuda" */
     int n_atoms;                  /* [given] */
     const tbg_molecule *molecule; /* [given] may be NULL except for xtb; outlives the engine */
     const tbg_system *system;     /* [given] outlives the engine */
@@ -31,6 +31,7 @@ int tbg_engine_native_create(struct tbg_engine *engine);
 int tbg_engine_reference_create(struct tbg_engine *engine);
 int tbg_engine_openmm_create(struct tbg_engine *engine);
 int tbg_engine_xtb_create(struct tbg_engine *engine);
+int tbg_engine_cuda_create(struct tbg_engine *engine);
 
 /* Formal charge of a peptide, elementary charges. */
 int tbg_formal_charge(const tbg_molecule *molecule);
