@@ -1,6 +1,8 @@
 /* cmd_simulate.c: tbg simulate: options to a run, what a person sees of it, Ctrl-C. */
 #include "app.h"
 #include "base/progress.h"
+#include "dynamics/cuda.h"
+#include "simulate.h"
 #include "tbg/dynamics.h"
 #include "tbg/status.h"
 
@@ -12,10 +14,16 @@
 #include <unistd.h>
 
 static const char description[] =
-    "Langevin dynamics (middle scheme, no constraints) of several independent runs at once, each optionally a ladder\n"
-    "of replicas that exchange temperatures. Saves the frames at the lowest temperature of all runs (AMBER NetCDF,\n"
-    "run after run; variable `run`), DATA.pdb and DATA.json (diagnostics of convergence) beside it. Ctrl-C and\n"
-    "SIGTERM save; --resume goes on as if nothing had happened.";
+    "Langevin dynamics (middle scheme, no constraints) of several independent runs at once, each optionally "
+    "a ladder\n"
+    "of replicas that exchange temperatures. Saves the frames at the lowest temperature of all runs (AMBER "
+    "NetCDF,\n"
+    "run after run; variable `run`), DATA.pdb and DATA.json (diagnostics of convergence) beside it. Ctrl-C "
+    "and\n"
+    "SIGTERM save; --resume goes on as if nothing had happened.\n"
+    "--list makes a data set: every sequence under KEY of a JSON file, DATA is a folder, what is there "
+    "already is left,\n"
+    "what was begun goes on. --device cuda: all conformations of all molecules in one launch.";
 
 static void print_plan(const tbg_simulation *s, const char *what, const char *forcefield, const char *output,
                        const tbg_simulation_options *o) {
@@ -37,8 +45,10 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
                 p->heat_capacity);
     if (p->replicas > 1)
         fputc('\n', stderr);
-    fprintf(stderr, "  start minimised to %.2f kJ/mol (rms force %.2g kJ/mol/nm); %d of %d runs from random torsions\n",
-            p->start_energy, p->start_rms_force, p->distinct_starts, p->runs);
+    fprintf(
+        stderr,
+        "  start minimised to %.2f kJ/mol (rms force %.2g kJ/mol/nm); %d of %d runs from random torsions\n",
+        p->start_energy, p->start_rms_force, p->distinct_starts, p->runs);
     fprintf(stderr, "  equilibrate %g ns, then %g ns per replica, a frame every %g ps: %lld frames to %s\n",
             (double)p->equilibrate_steps * o->timestep / 1000,
             (double)(p->total_steps - p->equilibrate_steps) * o->timestep / 1000,
@@ -46,7 +56,8 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
             (long long)((p->total_steps - p->equilibrate_steps) / p->save_steps * p->runs), output);
     if (p->first_step)
         fprintf(stderr, "  resumed %g ns into %s\n",
-                (double)(p->first_step < p->equilibrate_steps ? p->first_step : p->first_step - p->equilibrate_steps) *
+                (double)(p->first_step < p->equilibrate_steps ? p->first_step
+                                                              : p->first_step - p->equilibrate_steps) *
                     o->timestep / 1000,
                 p->first_step < p->equilibrate_steps ? "equilibration" : "production");
 }
@@ -75,8 +86,8 @@ static void print_diagnostics(const char *text) {
                 real(item, "temperature_k"));
     json_array_foreach(json_object_get(root, "phi"), i, item) {
         fprintf(stderr, "%s: dF(0 < phi < 2) %.3f +- %.3f kT, %.0f independent samples; by run",
-                json_string_value(json_object_get(item, "name")), real(item, "delta_f_kt"), real(item, "error_kt"),
-                real(item, "effective_samples"));
+                json_string_value(json_object_get(item, "name")), real(item, "delta_f_kt"),
+                real(item, "error_kt"), real(item, "effective_samples"));
         json_array_foreach(json_object_get(item, "runs"), r, run) {
             if (isfinite(real(run, "error_kt")))
                 fprintf(stderr, " %.2f+-%.2f", real(run, "delta_f_kt"), real(run, "error_kt"));
@@ -84,14 +95,15 @@ static void print_diagnostics(const char *text) {
                 fprintf(stderr, real(run, "population") > 0 ? " never out" : " never in");
         }
         const json_t *agree = json_object_get(item, "runs_agree");
-        fprintf(stderr, "%s\n", json_is_true(agree)    ? ": they agree"
-                                : json_is_false(agree) ? ": they do not agree yet"
-                                                       : "");
+        fprintf(stderr, "%s\n",
+                json_is_true(agree)    ? ": they agree"
+                : json_is_false(agree) ? ": they do not agree yet"
+                                       : "");
     }
     json_decref(root);
 }
 
-static int run(tbg_simulation *s, const tbg_simulation_options *o, int *done) {
+static int run(tbg_simulation *s, const tbg_simulation_options *o, tbg_simulation_batch *device, int *done) {
     const tbg_simulation_plan *p = tbg_simulation_plan_of(s);
     tbg_progress bar;
     int64_t first = tbg_simulation_step(s), step = first;
@@ -99,7 +111,7 @@ static int run(tbg_simulation *s, const tbg_simulation_options *o, int *done) {
     tbg_progress_start(&bar, "simulate", "ps", (double)(p->total_steps - first) * o->timestep);
     *done = 0;
     while (!*done && !tbg_interrupted()) {
-        TBG_TRY(tbg_simulation_advance(s, done));
+        TBG_TRY(device ? tbg_simulation_batch_advance(device, done) : tbg_simulation_advance(s, done));
         step = tbg_simulation_step(s);
         double rate = (double)(step - first) / (tbg_seconds() - start);
         char note[128];
@@ -117,21 +129,34 @@ static int run(tbg_simulation *s, const tbg_simulation_options *o, int *done) {
     return tbg_simulation_save(s);
 }
 
-static int simulate(const tbg_molecule *molecule, const tbg_system *system, const char *what, const char *output,
-                    const tbg_simulation_options *o, int resume, int json) {
+static int run_on(tbg_simulation *s, const simulate_request *r, int *done) {
+    tbg_simulation_batch *device = NULL;
+    char name[256];
+    if (r->cuda) {
+        TBG_TRY(tbg_cuda_device(name, sizeof name));
+        TBG_TRY(tbg_simulation_batch_create(1, &s, &device));
+        fprintf(stderr, "  on %s\n", name);
+    }
+    int status = run(s, &r->options, device, done);
+    tbg_simulation_batch_free(device);
+    return status;
+}
+
+static int simulate(const tbg_molecule *molecule, const tbg_system *system, const char *what,
+                    const char *output, const simulate_request *r) {
     tbg_simulation *s;
-    TBG_TRY(tbg_simulation_create(molecule, system, output, o, resume, &s));
+    TBG_TRY(tbg_simulation_create(molecule, system, output, &r->options, r->resume, &s));
     int done;
     char *diagnostics = NULL;
-    print_plan(s, what, system->forcefield, output, o);
-    int status = run(s, o, &done);
+    print_plan(s, what, system->forcefield, output, &r->options);
+    int status = run_on(s, r, &done);
     if (status == TBG_OK)
         status = tbg_simulation_finish(s, &diagnostics);
     tbg_simulation_free(s);
     if (status != TBG_OK)
         return status;
     print_diagnostics(diagnostics);
-    if (json)
+    if (r->json)
         puts(diagnostics);
     free(diagnostics);
     if (!done) {
@@ -141,8 +166,23 @@ static int simulate(const tbg_molecule *molecule, const tbg_system *system, cons
     return TBG_OK;
 }
 
+int simulate_one(const simulate_request *r, const char *what, const char *output) {
+    tbg_molecule *molecule = NULL;
+    tbg_system *system = NULL;
+    int status = r->cuda ? tbg_cuda_device(NULL, 0) : TBG_OK; /* refuse before the work of preparing */
+    if (status == TBG_OK)
+        status = tbg_molecule_load(what, &molecule);
+    if (status == TBG_OK)
+        status = tbg_system_create(molecule, r->forcefield, r->cutoff, &system);
+    if (status == TBG_OK)
+        status = simulate(molecule, system, what, output, r);
+    tbg_system_free(system);
+    tbg_molecule_free(molecule);
+    return status;
+}
+
 int cmd_simulate(int argc, char **argv) {
-    const char *forcefield = NULL, *output = NULL, *what;
+    const char *forcefield = NULL, *output = NULL, *what = NULL, *list = NULL, *device = "cpu";
     double time = NAN, temperature = NAN, timestep = NAN, cutoff = -1;
     int resume = 0, json = 0, overwrite = 0, quiet = 0;
     tbg_simulation_options o;
@@ -154,7 +194,8 @@ int cmd_simulate(int argc, char **argv) {
         {"time", 't', APP_DOUBLE, &time, "NS", "production time of every replica, ns"},
         {"output", 'o', APP_STRING, &output, "DATA.nc", "trajectory to write"},
         {"temperature", 'T', APP_DOUBLE, &temperature, "K", "the force field's usual one unless given"},
-        {"replicas", 'k', APP_INT, &replicas, "K", "temperatures per run; 1: no exchange; 0: as many as needed"},
+        {"replicas", 'k', APP_INT, &replicas, "K",
+         "temperatures per run; 1: no exchange; 0: as many as needed"},
         {"max-temperature", 0, APP_DOUBLE, &o.max_temperature, "K", "highest temperature of the ladder"},
         {"exchange-rate", 0, APP_DOUBLE, &o.exchange_rate, "P", "acceptance wanted with --replicas 0"},
         {"exchange-every", 0, APP_DOUBLE, &o.exchange_every, "PS", "time between exchange attempts"},
@@ -169,14 +210,27 @@ int cmd_simulate(int argc, char **argv) {
         {"threads", 0, APP_INT, &threads, "N", "0: all; does not change results"},
         {"resume", 0, APP_FLAG, &resume, NULL, "continue where DATA.nc.checkpoint stopped"},
         {"overwrite", 0, APP_FLAG, &overwrite, NULL, "replace an existing DATA.nc"},
+        {"device", 0, APP_STRING, &device, "cpu|cuda", "where to compute"},
+        {"list", 0, APP_STRING, &list, "FILE.json:KEY", "simulate all sequences there; -o is a folder"},
         {"quiet", 'q', APP_FLAG, &quiet, NULL, "no progress"},
         {"json", 0, APP_FLAG, &json, NULL, "print the diagnostics as JSON"},
         {0}};
-    int n = app_parse("simulate", description, options, argc, argv, &what, 1, 1);
+    int n = app_parse("simulate", description, options, argc, argv, &what, 0, 1);
     if (n < 0)
         return n == -1 ? 0 : 2;
+    if (!what == !list) {
+        fprintf(stderr, "tbg simulate: needs a sequence, a PDB file or --list%s\n", what ? ", not both" : "");
+        return 2;
+    }
+    if (strcmp(device, "cpu") && strcmp(device, "cuda")) {
+        fprintf(stderr, "tbg simulate: --device is cpu or cuda, not '%s'\n", device);
+        return 2;
+    }
     if (!forcefield || !output || isnan(time)) {
-        fprintf(stderr, "tbg simulate: needs --%s\n", !forcefield ? "forcefield" : !output ? "output" : "time");
+        fprintf(stderr, "tbg simulate: needs --%s\n",
+                !forcefield ? "forcefield"
+                : !output   ? "output"
+                            : "time");
         return 2;
     }
     if (replicas < 0 || replicas > 100000 || runs < 0 || runs > 100000 || threads < 0 || threads > 100000) {
@@ -195,21 +249,14 @@ int cmd_simulate(int argc, char **argv) {
     o.seed = (uint64_t)seed;
     char checkpoint[4096];
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", output);
-    if (!overwrite && !access(output, F_OK) && access(checkpoint, F_OK)) {
+    if (!list && !overwrite && !access(output, F_OK) && access(checkpoint, F_OK)) {
         fprintf(stderr, "tbg simulate: %s is there already and complete; --overwrite replaces it\n", output);
         return 2;
     }
     tbg_progress_silence(quiet);
-    tbg_molecule *molecule = NULL;
-    tbg_system *system = NULL;
+    simulate_request r = {forcefield, cutoff, o, !strcmp(device, "cuda"), resume, json};
     int status = tbg_simulation_check(&o);
     if (status == TBG_OK)
-        status = tbg_molecule_load(what, &molecule);
-    if (status == TBG_OK)
-        status = tbg_system_create(molecule, forcefield, cutoff, &system);
-    if (status == TBG_OK)
-        status = simulate(molecule, system, what, output, &o, resume, json);
-    tbg_system_free(system);
-    tbg_molecule_free(molecule);
+        status = list ? simulate_list(&r, list, output) : simulate_one(&r, what, output);
     return status == TBG_OK ? 0 : app_fail("simulate", status);
 }

@@ -8,7 +8,7 @@
 const app_command app_commands[] = {
     {"build", "SEQ -o FILE.pdb", "all-atom start structure from a sequence", cmd_build},
     {"energy", "FILE.pdb [FRAMES] --forcefield NAME", "energies and forces of many conformations", cmd_energy},
-    {"simulate", "SEQ|FILE.pdb --forcefield NAME --time NS -o DATA.nc", "Langevin dynamics and replica exchange",
+    {"simulate", "SEQ|FILE.pdb|--list FILE:KEY --forcefield NAME --time NS -o DATA.nc", "Langevin dynamics and replica exchange",
      cmd_simulate},
     {"train", "CONFIG.yaml [--resume] -o DIR", "train a model by flow matching", cmd_train},
     {"sample", "SEQ|FILE.pdb --model FILE -n N -o DIR", "weighted equilibrium ensemble from a model", cmd_sample},

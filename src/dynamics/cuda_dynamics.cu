@@ -1,7 +1,15 @@
 /* cuda_dynamics.cu: what cuda.h promises: memory of the device, launches, copies. The arithmetic is in group_kernel.h and
  * group_step.h, which the host tests run thread by thread. Refuses systems that do not fit into shared memory and
  * devices older than compute capability 8.0. */
+#ifdef TBG_CUDA_EMULATED /* a test: the host plays the device */
+#include "cuda_emulated.h"
+#else
 #include <cuda_runtime.h>
+/* group_kernels: a group of threads is one call of the emulation; otherwise a block is. */
+#define LAUNCH(kernel, group_kernel, blocks, threads, shared, stream, ...)                                           \
+    kernel<<<blocks, threads, shared, stream>>>(__VA_ARGS__)
+#define SHARED_MEMORY(name) extern __shared__ double name[]
+#endif
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,31 +157,34 @@ struct tbg_cuda_energies {
     double *host_parts;
 };
 
-/* Coordinates count from atom 0. */
+TBG_HD void copy_doubles(int t, int n, const double *from, double *to) {
+    for (int j = t; j < n; j += TBG_GROUP)
+        to[j] = from[j];
+}
+TBG_HD void from_first_atom(int t, int n, const double *from, double *to) {
+    for (int j = t; j < n; j += TBG_GROUP)
+        to[j] = from[j] - from[j % 3];
+}
+
 __global__ void __launch_bounds__(WARPS * TBG_GROUP)
     energy_kernel(const tbg_group_layout *layout, const int32_t *ints, const double *reals, long n, size_t stride,
                   const double *x, double *f, double *parts) {
-    extern __shared__ double shared[];
-    int warp = threadIdx.x / TBG_GROUP, t = threadIdx.x % TBG_GROUP, size = 3 * layout->n_atoms;
+    SHARED_MEMORY(shared);
+    int warp = threadIdx.x / TBG_GROUP, size = 3 * layout->n_atoms;
     long k = (long)blockIdx.x * (blockDim.x / TBG_GROUP) + warp;
     if (k >= n)
         return;
-    double own[1][TBG_E_N], *memory = shared + warp * stride;
+    double own[TBG_OWNERS][TBG_E_N], *memory = shared + warp * stride;
     gd_group c;
-    c.s = layout, c.ints = ints, c.r = reals, c.energy = own, c.thread = t;
+    c.s = layout, c.ints = ints, c.r = reals, c.energy = own, c.thread = threadIdx.x % TBG_GROUP;
     gd_carve(&c, memory + HEAD / 2);
-    for (int j = t; j < size; j += TBG_GROUP)
-        c.x[j] = x[k * size + j] - x[k * size + j % 3];
-    __syncwarp();
+    TBG_EACH(&c, t, from_first_atom(t, size, x + k * size, c.x));
     if (f) {
         gd_evaluate(&c, 1, 1, memory);
-        for (int j = t; j < size; j += TBG_GROUP)
-            f[k * size + j] = c.f[j];
+        TBG_EACH(&c, t, copy_doubles(t, size, c.f, f + k * size));
     } else
         gd_evaluate(&c, 1, 0, memory);
-    __syncwarp();
-    if (t < TBG_E_N)
-        parts[k * TBG_E_N + t] = memory[t];
+    TBG_EACH(&c, t, copy_doubles(t, TBG_E_N, memory, parts + k * TBG_E_N));
 }
 
 extern "C" void tbg_cuda_energies_free(tbg_cuda_energies *e) {
@@ -222,7 +233,7 @@ extern "C" int tbg_cuda_energies_evaluate(tbg_cuda_energies *e, long n, const do
         long m = n - first < e->chunk ? n - first : e->chunk;
         CUDA_TRY(cudaMemcpy(e->x, positions + first * size, m * size * sizeof(double), cudaMemcpyHostToDevice));
         unsigned blocks = (unsigned)((m + e->warps - 1) / e->warps);
-        energy_kernel<<<blocks, e->warps * TBG_GROUP, e->warps * e->bytes>>>(
+        LAUNCH(energy_kernel, 1, blocks, e->warps * TBG_GROUP, e->warps * e->bytes, 0,
             e->tables.layouts, e->tables.ints, e->tables.r64, m, e->bytes / sizeof(double), e->x, forces ? e->f : NULL,
             e->parts);
         CUDA_TRY(cudaGetLastError());
@@ -281,14 +292,14 @@ struct tbg_cuda_dynamics {
 
 __global__ void __launch_bounds__(WARPS * TBG_GROUP)
     advance_kernel(device_view d, tbg_group_constants k, int64_t step, int64_t n_steps, int center, int want_energy) {
-    extern __shared__ double shared[];
+    SHARED_MEMORY(shared);
     int warp = threadIdx.x / TBG_GROUP, at = blockIdx.x * (blockDim.x / TBG_GROUP) + warp;
     if (at >= d.n_lanes)
         return;
     int number = d.order[at];
     tbg_group_lane lane = d.lanes[number];
     float *memory = (float *)shared + warp * d.stride;
-    double own[1][TBG_E_N];
+    double own[TBG_OWNERS][TBG_E_N];
     gf_group c;
     c.s = d.layouts + lane.system;
     c.ints = d.ints + c.s->ints;
@@ -608,11 +619,11 @@ extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, in
     unsigned blocks = (unsigned)((d->view.n_lanes + d->warps - 1) / d->warps);
     for (int64_t i = 0; i < pieces; i++) {
         int last = i == pieces - 1;
-        advance_kernel<<<blocks, d->warps * TBG_GROUP, d->warps * d->view.stride * sizeof(float), d->stream>>>(
+        LAUNCH(advance_kernel, 1, blocks, d->warps * TBG_GROUP, d->warps * d->view.stride * sizeof(float), d->stream,
             d->view, d->constants, d->step + i * piece_steps, piece_steps, last, d->any_replicas || last);
         CUDA_TRY(cudaGetLastError());
         if (d->any_replicas) {
-            exchange_kernel<<<(unsigned)d->view.n_runs, 128, 0, d->stream>>>(d->view, d->first_rounds, d->rounds + i);
+            LAUNCH(exchange_kernel, 0, (unsigned)d->view.n_runs, 128, 0, d->stream, d->view, d->first_rounds, d->rounds + i);
             CUDA_TRY(cudaGetLastError());
         }
     }
@@ -623,7 +634,7 @@ extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, in
     CUDA_TRY(cudaMemcpyAsync(d->host[slot], d->view.state, d->view.map.size, cudaMemcpyDeviceToHost, d->stream));
     CUDA_TRY(cudaEventRecord(d->copied[slot], d->stream));
     if (reset) {
-        reset_kernel<<<(unsigned)((d->view.n_runs + 127) / 128), 128, 0, d->stream>>>(d->view);
+        LAUNCH(reset_kernel, 0, (unsigned)d->view.n_runs, 1, 0, d->stream, d->view);
         CUDA_TRY(cudaGetLastError());
     }
     d->launched++;

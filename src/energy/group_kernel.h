@@ -18,6 +18,7 @@
         __syncwarp();                                                                                              \
     } while (0)
 #define TBG_OWN(t) 0 /* place of a thread's own values */
+#define TBG_OWNERS 1
 TBG_HD float tbg_rsqrt_f32(float x) {
     return rsqrtf(x);
 }
@@ -31,6 +32,7 @@ TBG_HD double tbg_rsqrt_f64(double x) {
         statement;                                                                                                 \
     }
 #define TBG_OWN(t) (t)
+#define TBG_OWNERS TBG_GROUP
 TBG_HD float tbg_rsqrt_f32(float x) {
     return 1 / sqrtf(x);
 }

@@ -77,6 +77,27 @@ static void wrong_usage_is_refused(void **state) {
     assert_int_equal(shell("test -e x.nc"), 1);
 }
 
+/* A data set: everything of the list, what is there stays, what is broken off goes on; refusals. */
+static void lists(void **state) {
+    (void)state;
+#define LIST TBG_PROGRAM " simulate -f amber99sbildn-obc --runs 1 -q --threads 1 --time 0.002 --equilibrate 0 --save-every 0.5 "
+    assert_int_equal(shell("echo '{\"a\": [\"G-NME\", \"A-NME\"], \"b\": [\"../x\"], \"c\": 3}' > list.json"), 0);
+    assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
+    assert_int_equal(shell("test -s set/G-NME.nc -a -s set/A-NME.nc -a -s set/A-NME.json"), 0);
+    assert_int_equal(shell("sha256sum set/*.nc > sums; touch -d '2001-01-01' set/A-NME.nc; rm set/G-NME.nc"), 0);
+    assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
+    assert_int_equal(shell("sha256sum -c sums && test ! set/A-NME.nc -nt list.json"), 0);
+    assert_int_equal(shell(LIST "--list list.json:b -o set"), 2);
+    assert_int_equal(shell(LIST "--list list.json:c -o set"), 2);
+    assert_int_equal(shell(LIST "--list list.json -o set"), 2);
+    assert_int_equal(shell(LIST "--list list.json:a A-NME -o set"), 2);
+    assert_int_equal(shell(LIST "-o set"), 2);
+    assert_int_equal(shell(LIST "A-NME --device gpu -o x.nc"), 2);
+    /* where there is no device it says so before any work */
+    int status = shell(LIST "A-NME --device cuda -o x.nc");
+    assert_true(status == 0 || (status == 1 && shell("grep -i cuda err && test ! -e x.nc.frames") == 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_and_its_json),

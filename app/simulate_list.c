@@ -1,0 +1,187 @@
+/* simulate_list.c: tbg simulate --list: a data set of many molecules, resumable at any moment. */
+#include "app.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "dynamics/cuda.h"
+#include "simulate.h"
+#include "tbg/status.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH_SIZE = 4096, MOST = 100000 };
+
+typedef struct {
+    int n;
+    char (*names)[64];
+    tbg_molecule **molecules; /* on a device: [n], and so the others */
+    tbg_system **systems;
+    tbg_simulation **simulations;
+} work;
+
+static void work_free(work *w) {
+    for (int k = 0; k < w->n; k++) {
+        if (w->simulations)
+            tbg_simulation_free(w->simulations[k]);
+        if (w->systems)
+            tbg_system_free(w->systems[k]);
+        if (w->molecules)
+            tbg_molecule_free(w->molecules[k]);
+    }
+    free(w->names);
+    free(w->molecules);
+    free(w->systems);
+    free(w->simulations);
+}
+
+static int take_names(const json_t *array, const char *list, work *w) {
+    size_t n = json_array_size(array);
+    if (!json_is_array(array) || n < 1 || n > MOST)
+        return tbg_fail(TBG_INPUT, "--list %s: no array of sequences is there", list);
+    w->names = tbg_alloc(n, sizeof *w->names);
+    if (!w->names)
+        return TBG_FAILED;
+    for (size_t k = 0; k < n; k++) {
+        const char *name = json_string_value(json_array_get(array, k));
+        if (!name || !*name || strlen(name) >= sizeof *w->names || strchr(name, '/') || name[0] == '.')
+            return tbg_fail(TBG_INPUT, "--list %s: entry %zu is not a sequence", list, k + 1);
+        for (int m = 0; m < w->n; m++)
+            if (!strcmp(w->names[m], name))
+                return tbg_fail(TBG_INPUT, "--list %s: %s is there twice", list, name);
+        strcpy(w->names[w->n++], name);
+    }
+    return TBG_OK;
+}
+
+static int read_list(const char *list, work *w) {
+    char file[PATH_SIZE];
+    const char *colon = strrchr(list, ':');
+    if (!colon || colon == list || !colon[1] || (size_t)(colon - list) >= sizeof file)
+        return tbg_fail(TBG_INPUT, "--list needs FILE.json:KEY, not '%s'", list);
+    snprintf(file, sizeof file, "%.*s", (int)(colon - list), list);
+    json_error_t error;
+    json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+    if (!root)
+        return tbg_fail(TBG_INPUT, "%s, line %d: %s", file, error.line, error.text);
+    int status = take_names(json_object_get(root, colon + 1), list, w);
+    json_decref(root);
+    return status;
+}
+
+static int output_of(const char *directory, const char *name, char path[PATH_SIZE], int *complete) {
+    char checkpoint[PATH_SIZE + 16];
+    if (snprintf(path, PATH_SIZE, "%s/%s.nc", directory, name) >= PATH_SIZE)
+        return tbg_fail(TBG_INPUT, "%s: the path is too long", directory);
+    snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", path);
+    *complete = !access(path, F_OK) && access(checkpoint, F_OK);
+    return TBG_OK;
+}
+
+/* ---- one after the other ---- */
+
+static int one_by_one(const simulate_request *request, const work *w, const char *directory) {
+    simulate_request r = *request;
+    r.resume = 1;
+    for (int k = 0; k < w->n; k++) {
+        char path[PATH_SIZE];
+        int complete = 0;
+        TBG_TRY(output_of(directory, w->names[k], path, &complete));
+        if (complete)
+            continue;
+        fprintf(stderr, "%d of %d: ", k + 1, w->n);
+        int status = simulate_one(&r, w->names[k], path);
+        if (status != TBG_OK)
+            return tbg_fail_in(status, "%s", w->names[k]);
+    }
+    return TBG_OK;
+}
+
+/* ---- all together on a device ---- */
+
+static int create_all(const simulate_request *r, work *w, const char *directory, int *n) {
+    w->molecules = TBG_NEW(tbg_molecule *, w->n);
+    w->systems = TBG_NEW(tbg_system *, w->n);
+    w->simulations = TBG_NEW(tbg_simulation *, w->n);
+    if (!w->molecules || !w->systems || !w->simulations)
+        return TBG_FAILED;
+    *n = 0;
+    for (int k = 0; k < w->n && !tbg_interrupted(); k++) {
+        char path[PATH_SIZE];
+        int complete = 0, m = *n;
+        TBG_TRY(output_of(directory, w->names[k], path, &complete));
+        if (complete)
+            continue;
+        int status = tbg_molecule_load(w->names[k], &w->molecules[m]);
+        if (status == TBG_OK)
+            status = tbg_system_create(w->molecules[m], r->forcefield, r->cutoff, &w->systems[m]);
+        if (status == TBG_OK)
+            status = tbg_simulation_create(w->molecules[m], w->systems[m], path, &r->options, 1,
+                                           &w->simulations[m]);
+        if (status != TBG_OK)
+            return tbg_fail_in(status, "%s", w->names[k]);
+        ++*n;
+    }
+    return TBG_OK;
+}
+
+static int advance_all(tbg_simulation_batch *batch, double timestep, int *done) {
+    tbg_progress bar;
+    int64_t total, first = tbg_simulation_batch_steps(batch, &total), step = first;
+    double start = tbg_seconds();
+    tbg_progress_start(&bar, "simulate", "steps", (double)(total - first));
+    *done = 0;
+    while (!*done && !tbg_interrupted()) {
+        TBG_TRY(tbg_simulation_batch_advance(batch, done));
+        step = tbg_simulation_batch_steps(batch, &total);
+        double rate = (double)(step - first) / (tbg_seconds() - start);
+        char note[128];
+        snprintf(note, sizeof note, "%.4g steps/s, %.4g ns/day in all", rate, rate * timestep / 1000 * 86400);
+        tbg_progress_update(&bar, (double)(step - first), note);
+    }
+    tbg_progress_end(&bar, (double)(step - first));
+    fprintf(stderr, "%.4g steps/s summed over all conformations\n",
+            (double)(step - first) / (tbg_seconds() - start));
+    return TBG_OK;
+}
+
+static int together(const simulate_request *r, work *w, const char *directory) {
+    char name[256];
+    int n, done = 0, lanes = 0;
+    TBG_TRY(tbg_cuda_device(name, sizeof name));
+    TBG_TRY(create_all(r, w, directory, &n));
+    if (tbg_interrupted())
+        return tbg_fail(TBG_FAILED, "interrupted before the start");
+    if (!n)
+        return TBG_OK;
+    for (int k = 0; k < n; k++)
+        lanes += tbg_simulation_plan_of(w->simulations[k])->lanes;
+    fprintf(stderr, "%d molecules, %d conformations together on %s\n", n, lanes, name);
+    tbg_simulation_batch *batch;
+    TBG_TRY(tbg_simulation_batch_create(n, w->simulations, &batch));
+    int status = advance_all(batch, r->options.timestep, &done);
+    tbg_simulation_batch_free(batch);
+    if (status != TBG_OK)
+        return status; /* the checkpoints of the last minute are there */
+    for (int k = 0; k < n && status == TBG_OK; k++)
+        status =
+            done ? tbg_simulation_finish(w->simulations[k], NULL) : tbg_simulation_save(w->simulations[k]);
+    if (status == TBG_OK && !done)
+        status = tbg_fail(TBG_FAILED, "interrupted: saved; the same command goes on from here");
+    return status;
+}
+
+int simulate_list(const simulate_request *r, const char *list, const char *directory) {
+    work w = {0};
+    int status = read_list(list, &w);
+    if (status == TBG_OK && mkdir(directory, 0777) && errno != EEXIST)
+        status = tbg_fail(TBG_INPUT, "%s: %s", directory, strerror(errno));
+    if (status == TBG_OK)
+        status = r->cuda ? together(r, &w, directory) : one_by_one(r, &w, directory);
+    work_free(&w);
+    return status;
+}
