@@ -209,12 +209,13 @@ static void run_batch(tbg_simulation **s, int frames) {
     assert_ok(tbg_simulation_batch_create(SIMULATIONS, s, &b));
     for (int k = 0; k < frames && !done; k++)
         assert_ok(tbg_simulation_batch_advance(b, &done));
-    if (done)
-        assert_int_equal(tbg_simulation_batch_steps(b, &total), total);
+    int64_t steps = tbg_simulation_batch_steps(b, &total);
+    assert_true(done ? steps == total : steps < total);
     tbg_simulation_batch_free(b);
 }
 
-/* On the device as on the processor; stopped, saved and resumed, also at different frames: the same bits as without. */
+/* On the device as on the processor; stopped, saved and resumed, also at different frames: the same bits as
+ * without. */
 static void batches_match_single_simulations(void **state) {
     (void)state;
     vector_set v[SIMULATIONS] = {load_vector("AC"), load_vector("LT")};
