@@ -210,7 +210,8 @@ int cmd_simulate(int argc, char **argv) {
         {"threads", 0, APP_INT, &threads, "N", "0: all; does not change results"},
         {"resume", 0, APP_FLAG, &resume, NULL, "continue where DATA.nc.checkpoint stopped"},
         {"overwrite", 0, APP_FLAG, &overwrite, NULL, "replace an existing DATA.nc"},
-        {"device", 0, APP_STRING, &device, "cpu|cuda", "where to compute"},
+        {"device", 0, APP_STRING, &device, "cpu|cuda|auto",
+         "where to compute; auto: on a device if there is one"},
         {"list", 0, APP_STRING, &list, "FILE.json:KEY", "simulate all sequences there; -o is a folder"},
         {"quiet", 'q', APP_FLAG, &quiet, NULL, "no progress"},
         {"json", 0, APP_FLAG, &json, NULL, "print the diagnostics as JSON"},
@@ -222,8 +223,8 @@ int cmd_simulate(int argc, char **argv) {
         fprintf(stderr, "tbg simulate: needs a sequence, a PDB file or --list%s\n", what ? ", not both" : "");
         return 2;
     }
-    if (strcmp(device, "cpu") && strcmp(device, "cuda")) {
-        fprintf(stderr, "tbg simulate: --device is cpu or cuda, not '%s'\n", device);
+    if (strcmp(device, "cpu") && strcmp(device, "cuda") && strcmp(device, "auto")) {
+        fprintf(stderr, "tbg simulate: --device is cpu, cuda or auto, not '%s'\n", device);
         return 2;
     }
     if (!forcefield || !output || isnan(time)) {
@@ -255,6 +256,8 @@ int cmd_simulate(int argc, char **argv) {
     }
     tbg_progress_silence(quiet);
     simulate_request r = {forcefield, cutoff, o, !strcmp(device, "cuda"), resume, json};
+    if (!strcmp(device, "auto"))
+        r.cuda = tbg_cuda_device(NULL, 0) == TBG_OK;
     int status = tbg_simulation_check(&o);
     if (status == TBG_OK)
         status = list ? simulate_list(&r, list, output) : simulate_one(&r, what, output);

@@ -1,4 +1,5 @@
-/* test_simulate_command.c: tbg simulate as a user runs it: a run, SIGTERM and --resume, refusals and exit codes. */
+/* test_simulate_command.c: tbg simulate as a user runs it: a run, SIGTERM and --resume, refusals and exit
+ * codes. */
 #include "tbg_test.h"
 #include "tbg/file.h"
 
@@ -35,7 +36,9 @@ static int tear_down(void **state) {
     return chdir("/tmp") || shell("rm -rf %s", folder) < 0;
 }
 
-#define RUN TBG_PROGRAM " simulate A-NME -f amber99sbildn-obc --runs 2 --replicas 2 --max-temperature 400 -q --threads 1 "
+#define RUN                                                                                                  \
+    TBG_PROGRAM                                                                                              \
+        " simulate A-NME -f amber99sbildn-obc --runs 2 --replicas 2 --max-temperature 400 -q --threads 1 "
 
 static void a_run_and_its_json(void **state) {
     (void)state;
@@ -47,7 +50,8 @@ static void a_run_and_its_json(void **state) {
     assert_int_equal(json_integer_value(json_object_get(root, "frames")), 12);
     assert_true(json_is_true(json_object_get(root, "complete")));
     json_decref(root);
-    assert_int_equal(shell("test -s a.nc -a -s a.pdb -a -s a.json -a ! -e a.nc.checkpoint -a ! -e a.nc.frames"), 0);
+    assert_int_equal(
+        shell("test -s a.nc -a -s a.pdb -a -s a.json -a ! -e a.nc.checkpoint -a ! -e a.nc.frames"), 0);
     /* what is there is not overwritten unasked */
     assert_int_equal(shell(RUN "--time 0.003 --save-every 0.5 -o a.nc"), 2);
     assert_int_equal(shell(RUN "--time 0.002 --equilibrate 0 --save-every 0.5 -o a.nc --overwrite"), 0);
@@ -56,9 +60,10 @@ static void a_run_and_its_json(void **state) {
 static void term_saves_and_resume_equals_no_stop(void **state) {
     (void)state;
     assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o whole.nc"), 0);
-    assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc & p=$!;"
-                               "while ! test -e parts.nc.frames; do sleep 0.02; done; sleep 0.2; kill -TERM $p; wait $p"),
-                     1);
+    assert_int_equal(
+        shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc & p=$!;"
+                  "while ! test -e parts.nc.frames; do sleep 0.02; done; sleep 0.2; kill -TERM $p; wait $p"),
+        1);
     assert_int_equal(shell("test -e parts.nc.checkpoint"), 0);
     assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc"), 2);
     assert_int_equal(shell(RUN "--time 0.1 --equilibrate 0.005 --save-every 0.25 -o parts.nc --resume"), 0);
@@ -80,11 +85,15 @@ static void wrong_usage_is_refused(void **state) {
 /* A data set: everything of the list, what is there stays, what is broken off goes on; refusals. */
 static void lists(void **state) {
     (void)state;
-#define LIST TBG_PROGRAM " simulate -f amber99sbildn-obc --runs 1 -q --threads 1 --time 0.002 --equilibrate 0 --save-every 0.5 "
-    assert_int_equal(shell("echo '{\"a\": [\"G-NME\", \"A-NME\"], \"b\": [\"../x\"], \"c\": 3}' > list.json"), 0);
+#define LIST                                                                                                 \
+    TBG_PROGRAM " simulate -f amber99sbildn-obc --runs 1 -q --threads 1 --time 0.002 --equilibrate 0 "       \
+                "--save-every 0.5 "
+    assert_int_equal(shell("echo '{\"a\": [\"G-NME\", \"A-NME\"], \"b\": [\"../x\"], \"c\": 3}' > list.json"),
+                     0);
     assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
     assert_int_equal(shell("test -s set/G-NME.nc -a -s set/A-NME.nc -a -s set/A-NME.json"), 0);
-    assert_int_equal(shell("sha256sum set/*.nc > sums; touch -d '2001-01-01' set/A-NME.nc; rm set/G-NME.nc"), 0);
+    assert_int_equal(shell("sha256sum set/*.nc > sums; touch -d '2001-01-01' set/A-NME.nc; rm set/G-NME.nc"),
+                     0);
     assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
     assert_int_equal(shell("sha256sum -c sums && test ! set/A-NME.nc -nt list.json"), 0);
     assert_int_equal(shell(LIST "--list list.json:b -o set"), 2);
@@ -99,12 +108,26 @@ static void lists(void **state) {
                      0);
 }
 
+/* tools/make_dataset.sh: makes, keeps, notices a changed file. */
+static void the_data_set_script(void **state) {
+    (void)state;
+#define SCRIPT                                                                                               \
+    "TBG=" TBG_PROGRAM " SPLITS=list.json OUT=data " TBG_SOURCE_DIR                                          \
+    "/tools/make_dataset.sh a --device cpu -q --threads 1 "                                                  \
+    "--forcefield amber99sbildn-obc --time 0.002 --equilibrate 0 --save-every 0.5 --runs 1 --replicas 2 "
+    assert_int_equal(shell("echo '{\"a\": [\"G-NME\", \"A-NME\"]}' > list.json"), 0);
+    assert_int_equal(shell(SCRIPT), 0);
+    assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && cd data && sha256sum -c SHA256SUMS"), 0);
+    assert_int_equal(shell(SCRIPT), 0);
+    assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && echo x >> data/A-NME.nc"), 0);
+    assert_int_equal(shell(SCRIPT), 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_run_and_its_json),
-        cmocka_unit_test(term_saves_and_resume_equals_no_stop),
-        cmocka_unit_test(wrong_usage_is_refused),
-        cmocka_unit_test(lists),
+        cmocka_unit_test(a_run_and_its_json),     cmocka_unit_test(term_saves_and_resume_equals_no_stop),
+        cmocka_unit_test(wrong_usage_is_refused), cmocka_unit_test(lists),
+        cmocka_unit_test(the_data_set_script),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
