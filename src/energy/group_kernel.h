@@ -27,8 +27,10 @@ TBG_HD double tbg_rsqrt_f64(double x) {
 }
 #else
 #define TBG_HD static inline __attribute__((always_inline, unused))
+static int tbg_group_backwards; /* tests: threads take turns from the last; any race between them then shows */
 #define TBG_EACH(c, t, statement)                                                                                  \
-    for (int t = 0; t < TBG_GROUP; t++) {                                                                          \
+    for (int turn_ = 0; turn_ < TBG_GROUP; turn_++) {                                                              \
+        const int t = tbg_group_backwards ? TBG_GROUP - 1 - turn_ : turn_;                                           \
         statement;                                                                                                 \
     }
 #define TBG_OWN(t) (t)

@@ -221,6 +221,41 @@ static void steps_match_the_integrator(void **state) {
     free_vector(&v);
 }
 
+/* No thread needs what another does in the same phase: with the turns reversed, the same bits. */
+static void the_order_of_threads_does_not_matter(void **state) {
+    (void)state;
+    vector_set v = load_vector("WY");
+    size_t n = 3 * (size_t)v.system->n_atoms;
+    bench b = bench_make(v.system);
+    double f[2][3 * 64], parts[2][TBG_E_N], keep = exp(-0.0005), energy[2];
+    float x[2][3 * 64], w[2][3 * 64] = {{0}};
+    tbg_group_constants k = {0.00025f, 0.0005f, (float)keep, (float)((1 - keep * keep) * TBG_BOLTZMANN), 1};
+    tbg_group_lane lane = {.number = 3, .seed = 8};
+    assert_true(n <= sizeof x[0] / sizeof(float));
+    for (int precision = 0; precision < 2; precision++) {
+        for (int back = 0; back < 2; back++) {
+            tbg_group_backwards = back;
+            bench_run(&b, precision, v.positions + n, f[back]);
+            memcpy(parts[back], b.parts, sizeof parts[back]);
+        }
+        assert_memory_equal(f[0], f[1], n * sizeof(double));
+        assert_memory_equal(parts[0], parts[1], sizeof parts[0]);
+    }
+    for (int back = 0; back < 2; back++) {
+        tbg_group_backwards = back;
+        for (size_t j = 0; j < n; j++)
+            x[back][j] = (float)v.positions[n + j];
+        tbg_group_advance(&b.f, b.memory32, &k, &lane, 310, 0, 5, 1, x[back], w[back], &energy[back],
+                          b.parts);
+    }
+    tbg_group_backwards = 0;
+    assert_memory_equal(x[0], x[1], n * sizeof(float));
+    assert_memory_equal(w[0], w[1], n * sizeof(float));
+    assert_true(energy[0] == energy[1]);
+    bench_free(&b);
+    free_vector(&v);
+}
+
 static void normals_are_the_processors(void **state) {
     (void)state;
     double worst = 0;
@@ -299,6 +334,7 @@ int main(void) {
         cmocka_unit_test(groups_match_the_reference),
         cmocka_unit_test(groups_match_on_random_systems),
         cmocka_unit_test(overlaps_show),
+        cmocka_unit_test(the_order_of_threads_does_not_matter),
         cmocka_unit_test(normals_are_the_processors),
         cmocka_unit_test(steps_match_the_integrator),
         cmocka_unit_test(exchanges_match),
