@@ -213,7 +213,7 @@ int cmd_energy(int argc, char **argv) {
          "obc1 in the "
          "list adds that implicit solvent)"},
         {"engine", 'e', APP_STRING, &o.engine, "NAME",
-         "native, reference, openmm, xtb; default: native, or xtb for gfn2-xtb"},
+         "native, reference, openmm, xtb, cuda; default: native, or xtb for gfn2-xtb"},
         {"forces", 0, APP_STRING, &o.forces_path, "OUT.safetensors", "write forces, energies and positions"},
         {"cutoff", 0, APP_DOUBLE, &o.cutoff, "NM",
          "non-periodic cutoff; 0: none; -1: the force field's usual one"},
