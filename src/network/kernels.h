@@ -24,6 +24,8 @@ typedef struct {
 
 extern const tbg_network_kernels tbg_network_reference; /* reference.c */
 extern const tbg_network_kernels tbg_network_cpu;       /* cpu.c, over cpu_simd.c */
+extern const tbg_network_kernels tbg_network_cuda;      /* cuda.c */
+extern const tbg_network_kernels tbg_network_cuda_emulation; /* the same on the host, for tests: slow */
 
 /* Quantities of one molecule and time that all backends need, in double: time features appended to node features,
  * edge features and harmonic pairs of given positions. Definitions in edges.c, tangents beside them. */

@@ -14,8 +14,10 @@ struct tbg_session {
     int max_atoms;
 };
 
-/* In order of preference. */
-static const tbg_network_kernels *const backends[] = {&tbg_network_cpu, &tbg_network_reference};
+/* In order of preference. "cuda" is not the preferred one, even where there is a device, until it has been measured on
+ * one. */
+static const tbg_network_kernels *const backends[] = {&tbg_network_cpu, &tbg_network_reference, &tbg_network_cuda,
+                                                      &tbg_network_cuda_emulation};
 enum { N_BACKENDS = sizeof backends / sizeof *backends };
 
 /* "cpu" asks for "cpu" as well as for "cpu/avx512". */
@@ -35,8 +37,6 @@ int tbg_session_create(const tbg_model *model, const char *backend, int max_atom
     for (int i = 0; i < N_BACKENDS && !kernels; i++)
         if (!backend || is_backend(backends[i]->name, backend))
             kernels = backends[i];
-    if (!kernels && !strcmp(backend, "cuda"))
-        return tbg_fail(TBG_FAILED, "this build has no CUDA backend; use 'cpu' or 'reference'");
     if (!kernels)
         return tbg_fail(TBG_INPUT, "unknown network backend '%s'; known: cpu, reference, cuda", backend);
     tbg_session *s = TBG_NEW(tbg_session, 1);

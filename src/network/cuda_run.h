@@ -1,0 +1,132 @@
+/* cuda_run.h: what a block does of a job: which configurations it takes, and in what order their parts are computed.
+ * The share of a block depends on the number of blocks only, so results repeat on the same device. */
+#ifndef TBG_NETWORK_CUDA_RUN_H
+#define TBG_NETWORK_CUDA_RUN_H
+#include "network/cuda_plain.h"
+#include "network/cuda_tile.h"
+
+TBG_BLOCK_F void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared) {
+    const int N = J->atoms[b], H = J->H;
+    plain_begin(J, R, b);
+    TBG_EACH(k, D * N * H)
+    R->h_dot[k] = 0;
+    TBG_EACH(k, D * N * 3)
+    R->x_dot[k] = R->x0_dot[k];
+    TBG_SYNC();
+    TBG_UNROLL_1
+    for (int l = 0; l < J->L; l++) {
+        plain_project(J, R, &J->layer[l], N, l, D);
+        if (J->plain || D)
+            plain_edges(J, R, b, N, l, D);
+        else
+            tile_edges(J, R, b, N, l, shared);
+        if (l + 1 < J->L)
+            plain_nodes(J, R, &J->layer[l], N, l, D);
+        TBG_EACH(k, D * N * 3)
+        R->x_dot[k] = R->next_dot[k];
+        TBG_SYNC();
+    }
+    plain_finish(N, R->x + (size_t)J->L * N * 3, R->x, R->v);
+    TBG_UNROLL_1
+    for (int k = 0; k < D; k++)
+        plain_finish(N, R->x_dot + (size_t)k * N * 3, R->x0_dot + (size_t)k * N * 3, R->next_dot + (size_t)k * N * 3);
+}
+
+TBG_BLOCK_F void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared) {
+    const int N = J->atoms[b], H = J->H;
+    plain_reverse_begin(J, R, N);
+    TBG_UNROLL_1
+    for (int l = J->L - 1; l >= 0; l--) {
+        plain_project(J, R, &J->layer[l], N, l, 0);
+        if (l + 1 < J->L)
+            plain_nodes_reverse(J, R, &J->layer[l], N, l, g);
+        TBG_EACH(k, 3 * N)
+        R->dnext[k] = R->dx[k];
+        TBG_EACH(k, N * H)
+        R->dpa[k] = R->dpb[k] = 0;
+        TBG_SYNC();
+        if (J->plain || !g || J->dx) /* the tile path has no gradient with respect to input positions */
+            plain_edges_reverse(J, R, b, N, l, g);
+        else
+            tile_edges_reverse(J, R, b, N, l, g, shared);
+        plain_project_reverse(J, R, &J->layer[l], N, l, g);
+    }
+    if (g)
+        plain_embed_reverse(J, R, N, g);
+}
+
+TBG_BLOCK_F void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared) {
+    const int n3 = 3 * J->atoms[b];
+    const size_t at = 3 * (size_t)J->first[b];
+    run_forward(J, R, b, 0, shared);
+    if (J->v)
+        TBG_EACH(k, n3)
+    J->v[at + k] = R->v[k];
+    TBG_SYNC();
+    if (J->kind != TBG_CUDA_REVERSE)
+        return;
+    if (J->target) {
+        TBG_EACH(z, 1) {
+            double loss = 0;
+            for (int k = 0; k < n3; k++) {
+                const double e = R->v[k] - J->target[at + k];
+                loss += e * e / n3;
+            }
+            J->loss[b] = loss;
+        }
+        TBG_SYNC();
+        TBG_EACH(k, n3)
+        R->v[k] = 2 * J->weight[b] * (R->v[k] - J->target[at + k]) / n3;
+    } else {
+        TBG_EACH(k, n3)
+        R->v[k] = J->dv[at + k];
+    }
+    TBG_SYNC();
+    if (!g && !J->dx)
+        return;
+    run_reverse(J, R, b, g, shared);
+    if (J->dx)
+        TBG_EACH(k, n3)
+    J->dx[at + k] = R->dx[k] + R->dx0[k];
+    TBG_SYNC();
+}
+
+/* Directions from, from + 1, ... of configuration b, or its given one. */
+TBG_BLOCK_F void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from, char *shared) {
+    const int n3 = 3 * J->atoms[b], one = J->kind == TBG_CUDA_TANGENT;
+    const int D = one ? 1 : n3 - from < TBG_CUDA_BLOCK ? n3 - from : TBG_CUDA_BLOCK;
+    const size_t at = 3 * (size_t)J->first[b];
+    if (D <= 0)
+        return;
+    TBG_EACH(k, D * n3)
+    R->x0_dot[k] = one ? J->x_dot[at + k] : k % n3 == from + k / n3;
+    TBG_SYNC();
+    run_forward(J, R, b, D, shared);
+    if (one)
+        TBG_EACH(k, n3)
+    J->v_dot[at + k] = R->next_dot[k];
+    else TBG_EACH(k, D) J->diagonal[at + from + k] = R->next_dot[(size_t)k * n3 + from + k];
+    if (J->v && !from)
+        TBG_EACH(k, n3)
+    J->v[at + k] = R->v[k];
+    TBG_SYNC();
+}
+
+TBG_BLOCK_F void run_block(const tbg_cuda_job *J, int block, char *shared) {
+    tbg_cuda_room room;
+    tbg_cuda_carve(J, J->rooms + (size_t)block * J->room_bytes, &room);
+    if (J->kind == TBG_CUDA_VELOCITY || J->kind == TBG_CUDA_REVERSE) {
+        const int from = (int)((long long)J->n * block / J->n_blocks),
+                  to = (int)((long long)J->n * (block + 1) / J->n_blocks);
+        float *g = J->slots ? J->slots + (size_t)block * J->n_parameters : NULL;
+        TBG_UNROLL_1
+        for (int b = from; b < to; b++)
+            run_one(J, &room, b, g, shared);
+        return;
+    }
+    const int parts = J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
+    TBG_UNROLL_1
+    for (long long task = block; task < (long long)J->n * parts; task += J->n_blocks)
+        run_directions(J, &room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared);
+}
+#endif
