@@ -1,11 +1,11 @@
 /* cuda_run.h: what a block does of a job: which configurations it takes, and in what order their parts are computed.
- * The share of a block depends on the number of blocks only, so results repeat on the same device. */
+ * width: H where the tensor cores are used, a constant for the device's compiler; 0: the plain path. The share of a block depends on the number of blocks only, so results repeat on the same device. */
 #ifndef TBG_NETWORK_CUDA_RUN_H
 #define TBG_NETWORK_CUDA_RUN_H
 #include "network/cuda_plain.h"
 #include "network/cuda_tile.h"
 
-TBG_BLOCK_F void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared) {
+TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared, const int width) {
     const int N = J->atoms[b], H = J->H;
     plain_begin(J, R, b);
     TBG_EACH(k, D * N * H)
@@ -16,10 +16,10 @@ TBG_BLOCK_F void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
     TBG_UNROLL_1
     for (int l = 0; l < J->L; l++) {
         plain_project(J, R, &J->layer[l], N, l, D);
-        if (J->plain || D)
+        if (!width || D)
             plain_edges(J, R, b, N, l, D);
         else
-            tile_edges(J, R, b, N, l, shared);
+            tile_edges(J, R, b, N, l, shared, width);
         if (l + 1 < J->L)
             plain_nodes(J, R, &J->layer[l], N, l, D);
         TBG_EACH(k, D * N * 3)
@@ -32,7 +32,7 @@ TBG_BLOCK_F void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
         plain_finish(N, R->x_dot + (size_t)k * N * 3, R->x0_dot + (size_t)k * N * 3, R->next_dot + (size_t)k * N * 3);
 }
 
-TBG_BLOCK_F void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared) {
+TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared, const int width) {
     const int N = J->atoms[b], H = J->H;
     plain_reverse_begin(J, R, N);
     TBG_UNROLL_1
@@ -45,20 +45,20 @@ TBG_BLOCK_F void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
         TBG_EACH(k, N * H)
         R->dpa[k] = R->dpb[k] = 0;
         TBG_SYNC();
-        if (J->plain || !g || J->dx) /* the tile path has no gradient with respect to input positions */
+        if (!width || !g || J->dx) /* the tile path has no gradient with respect to input positions */
             plain_edges_reverse(J, R, b, N, l, g);
         else
-            tile_edges_reverse(J, R, b, N, l, g, shared);
+            tile_edges_reverse(J, R, b, N, l, g, shared, width);
         plain_project_reverse(J, R, &J->layer[l], N, l, g);
     }
     if (g)
         plain_embed_reverse(J, R, N, g);
 }
 
-TBG_BLOCK_F void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared) {
+TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared, const int width) {
     const int n3 = 3 * J->atoms[b];
     const size_t at = 3 * (size_t)J->first[b];
-    run_forward(J, R, b, 0, shared);
+    run_forward(J, R, b, 0, shared, width);
     if (J->v)
         TBG_EACH(k, n3)
     J->v[at + k] = R->v[k];
@@ -84,7 +84,7 @@ TBG_BLOCK_F void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, f
     TBG_SYNC();
     if (!g && !J->dx)
         return;
-    run_reverse(J, R, b, g, shared);
+    run_reverse(J, R, b, g, shared, width);
     if (J->dx)
         TBG_EACH(k, n3)
     J->dx[at + k] = R->dx[k] + R->dx0[k];
@@ -92,7 +92,7 @@ TBG_BLOCK_F void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, f
 }
 
 /* Directions from, from + 1, ... of configuration b, or its given one. */
-TBG_BLOCK_F void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from, char *shared) {
+TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from, char *shared, const int width) {
     const int n3 = 3 * J->atoms[b], one = J->kind == TBG_CUDA_TANGENT;
     const int D = one ? 1 : n3 - from < TBG_CUDA_BLOCK ? n3 - from : TBG_CUDA_BLOCK;
     const size_t at = 3 * (size_t)J->first[b];
@@ -101,7 +101,7 @@ TBG_BLOCK_F void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, i
     TBG_EACH(k, D * n3)
     R->x0_dot[k] = one ? J->x_dot[at + k] : k % n3 == from + k / n3;
     TBG_SYNC();
-    run_forward(J, R, b, D, shared);
+    run_forward(J, R, b, D, shared, width);
     if (one)
         TBG_EACH(k, n3)
     J->v_dot[at + k] = R->next_dot[k];
@@ -112,7 +112,7 @@ TBG_BLOCK_F void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, i
     TBG_SYNC();
 }
 
-TBG_BLOCK_F void run_block(const tbg_cuda_job *J, int block, char *shared) {
+TBG_BLOCK_INLINE void run_block(const tbg_cuda_job *J, int block, char *shared, const int width) {
     tbg_cuda_room room;
     tbg_cuda_carve(J, J->rooms + (size_t)block * J->room_bytes, &room);
     if (J->kind == TBG_CUDA_VELOCITY || J->kind == TBG_CUDA_REVERSE) {
@@ -121,12 +121,12 @@ TBG_BLOCK_F void run_block(const tbg_cuda_job *J, int block, char *shared) {
         float *g = J->slots ? J->slots + (size_t)block * J->n_parameters : NULL;
         TBG_UNROLL_1
         for (int b = from; b < to; b++)
-            run_one(J, &room, b, g, shared);
+            run_one(J, &room, b, g, shared, width);
         return;
     }
     const int parts = J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
     TBG_UNROLL_1
     for (long long task = block; task < (long long)J->n * parts; task += J->n_blocks)
-        run_directions(J, &room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared);
+        run_directions(J, &room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared, width);
 }
 #endif

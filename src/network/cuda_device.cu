@@ -1,0 +1,142 @@
+/* cuda_device.cu: runs the blocks of a job on a CUDA device: one thread block each, then the sum of the gradient slots
+ * in order. Which device: CUDA's first (CUDA_VISIBLE_DEVICES chooses). Refuses nothing itself: errors of the runtime
+ * become messages. */
+#include "network/cuda.h"
+#include "network/cuda_run.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "tbg/status.h"
+}
+enum { OK = TBG_OK, FAILED = TBG_FAILED };
+
+typedef struct {
+    int multiprocessors;
+    cudaStream_t stream;
+} hardware;
+
+static int check(cudaError_t e, const char *what) {
+    return e == cudaSuccess ? OK : tbg_fail(FAILED, "CUDA: %s: %s", what, cudaGetErrorString(e));
+}
+
+template <int H> struct shape {
+    enum { threads = 4 * H, blocks = H == 64 ? 2 : 1 }; /* blocks at once on a multiprocessor */
+};
+
+/* The plain path has its own kernel, which needs few registers; the tensor path is made for its width. */
+__global__ void __launch_bounds__(256) plain_kernel(const __grid_constant__ tbg_cuda_job J) {
+    run_block(&J, (int)blockIdx.x, NULL, 0);
+}
+
+template <int H>
+__global__ void __launch_bounds__(shape<H>::threads, shape<H>::blocks) tensor_kernel(const __grid_constant__ tbg_cuda_job J) {
+    extern __shared__ __align__(16) char shared[];
+    run_block(&J, (int)blockIdx.x, shared, H);
+}
+
+__global__ void sum_slots(int n, int n_slots, const float *slots, double *sum) {
+    const int k = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (k >= n)
+        return;
+    double total = 0;
+    for (int b = 0; b < n_slots; b++)
+        total += (double)slots[(size_t)b * n + k];
+    sum[k] = total;
+}
+
+extern "C" int tbg_cuda_present(void) {
+    int n = 0;
+    if (cudaGetDeviceCount(&n) != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return n;
+}
+
+static int open_device(void **device, char *text, size_t text_size) {
+    if (!tbg_cuda_present())
+        return tbg_fail(FAILED, "no CUDA device is present, or its driver is missing; use the backend 'cpu'");
+    cudaDeviceProp p;
+    int e = check(cudaGetDeviceProperties(&p, 0), "device properties");
+    if (e)
+        return e;
+    if (p.major < 8)
+        return tbg_fail(FAILED, "CUDA device '%s' has compute capability %d.%d; 8.0 is needed", p.name, p.major,
+                        p.minor);
+    hardware *h = (hardware *)std::calloc(1, sizeof *h);
+    if (!h)
+        return tbg_fail(FAILED, "out of memory");
+    h->multiprocessors = p.multiProcessorCount;
+    std::snprintf(text, text_size, "%s", p.name);
+    e = check(cudaStreamCreate(&h->stream), "stream");
+    if (!e)
+        e = check(cudaFuncSetAttribute(tensor_kernel<64>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       (int)tile_shared_size(64)),
+                  "shared memory for H 64");
+    if (!e)
+        e = check(cudaFuncSetAttribute(tensor_kernel<128>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       (int)tile_shared_size(128)),
+                  "shared memory for H 128");
+    if (e) {
+        std::free(h);
+        return e;
+    }
+    *device = h;
+    return OK;
+}
+
+static void close_device(void *device) {
+    hardware *h = (hardware *)device;
+    if (!h)
+        return;
+    cudaStreamDestroy(h->stream);
+    std::free(h);
+}
+
+static int blocks(void *device) {
+    return 2 * ((hardware *)device)->multiprocessors;
+}
+
+static int allocate(void *, size_t bytes, void **memory) {
+    return check(cudaMalloc(memory, bytes), "device memory");
+}
+
+static void release(void *, void *memory) {
+    cudaFree(memory);
+}
+
+static int upload(void *, void *to, const void *from, size_t bytes) {
+    return check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), "copy to the device");
+}
+
+static int download(void *device, void *to, const void *from, size_t bytes) {
+    int e = check(cudaStreamSynchronize(((hardware *)device)->stream), "kernel");
+    return e ? e : check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "copy from the device");
+}
+
+static int zero(void *device, void *memory, size_t bytes) {
+    return check(cudaMemsetAsync(memory, 0, bytes, ((hardware *)device)->stream), "clearing device memory");
+}
+
+static int run(void *device, const tbg_cuda_job *J) {
+    hardware *h = (hardware *)device;
+    if (J->plain || J->kind == TBG_CUDA_TANGENT || J->kind == TBG_CUDA_DIVERGENCE)
+        plain_kernel<<<J->n_blocks, 256, 0, h->stream>>>(*J);
+    else if (J->H == 64)
+        tensor_kernel<64><<<J->n_blocks, shape<64>::threads, tile_shared_size(64), h->stream>>>(*J);
+    else
+        tensor_kernel<128><<<J->n_blocks, shape<128>::threads, tile_shared_size(128), h->stream>>>(*J);
+    int e = check(cudaGetLastError(), "kernel launch");
+    if (!e && J->slots) {
+        sum_slots<<<(J->n_parameters + 255) / 256, 256, 0, h->stream>>>(J->n_parameters, J->n_blocks, J->slots,
+                                                                       J->gradient);
+        e = check(cudaGetLastError(), "launch of the sum of gradients");
+    }
+    return e ? e : check(cudaStreamSynchronize(h->stream), "kernel");
+}
+
+extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",   open_device, close_device, blocks, allocate,
+                                                      release,  upload,      download,     zero,   run};
