@@ -12,7 +12,8 @@
 #include <string.h>
 
 #ifdef __CUDACC__
-#define TBG_BLOCK_F static __device__
+#define TBG_BLOCK_F static __device__ __noinline__
+#define TBG_BLOCK_INLINE static __device__ __forceinline__
 #define TBG_EACH(i, n) for (int i = (int)threadIdx.x; i < (n); i += (int)blockDim.x)
 #define TBG_SYNC() __syncthreads()
 enum { TBG_LANES = 1 };
@@ -24,6 +25,7 @@ enum { TBG_LANES = 1 };
 #define TBG_UNROLL_1 _Pragma("unroll 1")
 #else
 #define TBG_BLOCK_F static inline
+#define TBG_BLOCK_INLINE static inline
 #define TBG_EACH(i, n) for (int i = (n) - 1; i >= 0; i--)
 #define TBG_SYNC() ((void)0)
 enum { TBG_LANES = 32 };

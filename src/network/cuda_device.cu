@@ -26,15 +26,26 @@ template <int H> struct shape {
     enum { threads = 4 * H, blocks = H == 64 ? 2 : 1 }; /* blocks at once on a multiprocessor */
 };
 
+/* The block's scratch memory; its addresses lie in shared memory, for they are many. */
+static __device__ void enter(const tbg_cuda_job *J, tbg_cuda_room *room) {
+    if (!threadIdx.x)
+        tbg_cuda_carve(J, J->rooms + blockIdx.x * J->room_bytes, room);
+    __syncthreads();
+}
+
 /* The plain path has its own kernel, which needs few registers; the tensor path is made for its width. */
 __global__ void __launch_bounds__(256) plain_kernel(const __grid_constant__ tbg_cuda_job J) {
-    run_block(&J, (int)blockIdx.x, NULL, 0);
+    __shared__ tbg_cuda_room room;
+    enter(&J, &room);
+    run_block(&J, &room, (int)blockIdx.x, NULL, 0);
 }
 
 template <int H>
 __global__ void __launch_bounds__(shape<H>::threads, shape<H>::blocks) tensor_kernel(const __grid_constant__ tbg_cuda_job J) {
     extern __shared__ __align__(16) char shared[];
-    run_block(&J, (int)blockIdx.x, shared, H);
+    __shared__ tbg_cuda_room room;
+    enter(&J, &room);
+    run_block(&J, &room, (int)blockIdx.x, shared, H);
 }
 
 __global__ void sum_slots(int n, int n_slots, const float *slots, double *sum) {

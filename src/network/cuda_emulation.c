@@ -52,8 +52,11 @@ static int run(void *device, const tbg_cuda_job *job) {
     if (!shared)
         return TBG_FAILED;
 #pragma omp parallel for schedule(dynamic)
-    for (int b = 0; b < job->n_blocks; b++)
-        run_block(job, b, shared + (size_t)b * tile_shared_size(job->H), job->plain ? 0 : job->H);
+    for (int b = 0; b < job->n_blocks; b++) {
+        tbg_cuda_room room;
+        tbg_cuda_carve(job, job->rooms + (size_t)b * job->room_bytes, &room);
+        run_block(job, &room, b, shared + (size_t)b * tile_shared_size(job->H), job->plain ? 0 : job->H);
+    }
     for (int k = 0; k < job->n_parameters && job->slots; k++) {
         double sum = 0;
         for (int b = 0; b < job->n_blocks; b++)

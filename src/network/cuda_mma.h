@@ -11,14 +11,12 @@
 typedef unsigned short tbg_half; /* bf16 */
 
 #ifdef __CUDACC__
-#define TBG_BLOCK_INLINE static __device__ __forceinline__
 TBG_BLOCK_INLINE float mma_tanh(float x) {
     float y;
     asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 #else
-#define TBG_BLOCK_INLINE static inline
 TBG_BLOCK_INLINE float mma_tanh(float x) {
     return tanhf(x);
 }

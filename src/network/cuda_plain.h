@@ -9,15 +9,15 @@
 #include "network/cuda_room.h"
 #include "network/edge_math.h"
 
-TBG_BLOCK_F float plain_sigmoid(float z) {
+TBG_BLOCK_INLINE float plain_sigmoid(float z) {
     return 1 / (1 + expf(-z));
 }
 
-TBG_BLOCK_F float plain_silu(float z) {
+TBG_BLOCK_INLINE float plain_silu(float z) {
     return z * plain_sigmoid(z);
 }
 
-TBG_BLOCK_F float plain_slope(float z) {
+TBG_BLOCK_INLINE float plain_slope(float z) {
     float s = plain_sigmoid(z);
     return s * (1 + z * (1 - s));
 }
@@ -61,7 +61,7 @@ TBG_BLOCK_F void plain_columns(int rows, int but, int out, const float *scale, c
     }
 }
 
-TBG_BLOCK_F float plain_dot(int n, const float *a, const float *b) {
+TBG_BLOCK_INLINE float plain_dot(int n, const float *a, const float *b) {
     float sum = 0;
     for (int k = 0; k < n; k++)
         sum += a[k] * b[k];
@@ -108,7 +108,7 @@ TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
 }
 
 /* Whether a pair has the harmonic term: rho may be 0 by chance, which changes nothing but the gate's gradient. */
-TBG_BLOCK_F int plain_harmonic(const tbg_cuda_job *J, int b, int p) {
+TBG_BLOCK_INLINE int plain_harmonic(const tbg_cuda_job *J, int b, int p) {
     const int bond = J->bond[(size_t)J->pair_at[b] + (size_t)p];
     return J->harmonic && (bond == 1 || bond == 2);
 }
@@ -128,7 +128,7 @@ TBG_BLOCK_F void plain_project(const tbg_cuda_job *J, const tbg_cuda_room *R, co
 }
 
 /* Geometry of one pair at a layer. */
-TBG_BLOCK_F void plain_geometry(const double *x, int i, int j, float *d, float *u, float *root, float *below) {
+TBG_BLOCK_INLINE void plain_geometry(const double *x, int i, int j, float *d, float *u, float *root, float *below) {
     double dd[3], r = 0;
     for (int a = 0; a < 3; a++) {
         dd[a] = x[3 * i + a] - x[3 * j + a];

@@ -112,21 +112,20 @@ TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room 
     TBG_SYNC();
 }
 
-TBG_BLOCK_INLINE void run_block(const tbg_cuda_job *J, int block, char *shared, const int width) {
-    tbg_cuda_room room;
-    tbg_cuda_carve(J, J->rooms + (size_t)block * J->room_bytes, &room);
+TBG_BLOCK_INLINE void run_block(const tbg_cuda_job *J, const tbg_cuda_room *room, int block, char *shared,
+                                const int width) {
     if (J->kind == TBG_CUDA_VELOCITY || J->kind == TBG_CUDA_REVERSE) {
         const int from = (int)((long long)J->n * block / J->n_blocks),
                   to = (int)((long long)J->n * (block + 1) / J->n_blocks);
         float *g = J->slots ? J->slots + (size_t)block * J->n_parameters : NULL;
         TBG_UNROLL_1
         for (int b = from; b < to; b++)
-            run_one(J, &room, b, g, shared, width);
+            run_one(J, room, b, g, shared, width);
         return;
     }
     const int parts = J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
     TBG_UNROLL_1
     for (long long task = block; task < (long long)J->n * parts; task += J->n_blocks)
-        run_directions(J, &room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared, width);
+        run_directions(J, room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared, width);
 }
 #endif

@@ -94,12 +94,13 @@ TBG_BLOCK_INLINE float tile_row_sum(const float *part, int r, int slots) {
 
 TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A, const tbg_half *B, int turned) {
     TBG_EACH_WARP(w, warp, H / 8) {
-        TBG_EACH_LANE(l, lane) {
-            (void)lane;
+        TBG_UNROLL
+        for (int l = 0; l < TBG_LANES; l++)
             TBG_UNROLL
-            for (int p = 0; p < 4; p++)
-                TBG_UNROLL for (int q = 0; q < 4; q++) sum[w][l][p][q] = 0;
-        }
+        for (int p = 0; p < 4; p++)
+            TBG_UNROLL
+        for (int q = 0; q < 4; q++)
+            sum[w][l][p][q] = 0;
         mma_tile(sum[w], H, A, 0, (warp & 3) * 16, B, turned, (warp >> 2) * 32, H + 8);
     }
 }
