@@ -1,6 +1,7 @@
 #!/bin/bash
 # On a machine with a GPU, nvcc, gcc and make: builds what the CUDA tests and benchmark need, tests, measures; a short
 # table at the end. Results also go to $OUT (default: gpu-results/). Meant to take under five minutes.
+# A test that is skipped for want of a device counts as failed.
 # usage: tools/gpu/check.sh [build|test|sanitize|bench ...]   (default: build test bench)
 set -u
 cd "$(dirname "$0")/../.." || exit 1

@@ -37,7 +37,7 @@ if [ -n "$programs" ]; then
         [ ! -x "$programs/$name" ] || cp "$programs/$name" gpu-carry/bin/
     done
     # The C library, its loader and the compiler's own stay the machine's.
-    ldd gpu-carry/bin/* | sed -n 's/^.*=> \(\/[^ ]*\) .*$/\1/p' | sort -u |
+    for name in gpu-carry/bin/*; do [ -d "$name" ] || ldd "$name"; done | sed -n 's/^.*=> \(\/[^ ]*\) .*$/\1/p' | sort -u |
         grep -Ev '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda)\.so' |
         while read -r path; do cp -L "$path" gpu-carry/bin/lib/; done
     strip --strip-debug gpu-carry/bin/lib/* gpu-carry/bin/tbg 2>/dev/null || true
