@@ -45,7 +45,17 @@ static void print_table(const tbg_ensemble *e, const tbg_ensemble_summary *s, co
     for (int k = 0; k < s->n_dF; k++) {
         char name[64];
         snprintf(name, sizeof name, "dF %s", s->dF[k].name);
-        print_estimate(name, s->dF[k].dF.value, s->dF[k].dF.error, "kT");
+        print_estimate(name, s->dF[k].dF.value, s->dF[k].dF.error,
+                       s->weighted && !s->dF[k].reliable ? "kT, unreliable" : "kT");
+        for (int which = TBG_STATE_INSIDE; which >= 0; which--) {
+            const tbg_state *state = &s->dF[k].state[which];
+            printf("     %-31s %ld samples worth %.*f, weight %.3g %%",
+                   which == TBG_STATE_INSIDE ? "state 0 < phi < 2" : "elsewhere", state->n,
+                   state->n_effective < 10, state->n_effective, 100 * state->weight);
+            if (isfinite(state->pareto_k))
+                printf(", k-hat %.2f", state->pareto_k);
+            putchar('\n');
+        }
         if (k < v->n_dF) {
             snprintf(name, sizeof name, "   reference");
             print_estimate(name, v->dF_reference[k].dF.value, v->dF_reference[k].dF.error, "kT");

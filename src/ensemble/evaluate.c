@@ -257,8 +257,16 @@ static int evaluate_dF(const tbg_ensemble *e, const tbg_ensemble_summary *summar
         }
         p /= (double)r->n;
         status = tbg_statistical_inefficiency(r->n_parts, r->part, side, &v->inefficiency[k]);
-        snprintf(v->dF_reference[k].name, sizeof v->dF_reference[k].name, "%s", torsions[t].name);
-        v->dF_reference[k].dF = tbg_dF_of_p(p, sqrt(p * (1 - p) * v->inefficiency[k] / (double)r->n));
+        tbg_dF *d = &v->dF_reference[k];
+        snprintf(d->name, sizeof d->name, "%s", torsions[t].name);
+        d->dF = tbg_dF_of_p(p, sqrt(p * (1 - p) * v->inefficiency[k] / (double)r->n));
+        d->bootstrap_error = NAN; /* its error is that of correlated frames */
+        d->reliable = 1;
+        for (int which = 0; which < 2; which++) {
+            double weight = which == TBG_STATE_INSIDE ? p : 1 - p, n_state = weight * (double)r->n;
+            d->state[which] = (tbg_state){lround(n_state), n_state / v->inefficiency[k], weight, NAN};
+            d->reliable &= d->state[which].n_effective >= TBG_STATE_LEAST;
+        }
         for (long i = 0; i < s->n; i++) {
             double phi = tbg_dihedral(frame(e, NULL, s->index[i], NULL), torsions[t].atoms);
             count += phi > 0 && phi < 2;

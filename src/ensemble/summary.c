@@ -2,9 +2,11 @@
 #include "tbg/ensemble.h"
 #include "base/memory.h"
 #include "ensemble/json.h"
+#include "ensemble/states.h"
 #include "tbg/status.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +44,7 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
                                           replica, effective);
     }
     out->n_dF = status == TBG_OK ? n_phi : 0;
-    for (int t = 0; t < out->n_dF; t++) {
+    for (int t = 0; t < out->n_dF && status == TBG_OK; t++) {
         tbg_dF *d = &out->dF[t];
         snprintf(d->name, sizeof d->name, "%s", torsions[t].name);
         d->dF.value = log(histogram[2 * t]) - log(histogram[2 * t + 1]);
@@ -54,6 +56,9 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
         }
         d->lost = replicas - kept;
         d->dF.error = deviation(kept, values);
+        d->out_of_reach = !strcmp(e->molecule->residues[torsions[t].residue].name, "PRO");
+        status = tbg_states_diagnose(e, s, bins + (size_t)t * (size_t)s->n,
+                                     out->pareto_k <= out->pareto_k_limit, d);
     }
     if (status == TBG_OK && out->weighted)
         out->ess_raw.error = deviation(replicas, effective) / (double)s->n;
@@ -64,6 +69,42 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
     free(replica);
     free(values);
     return status;
+}
+
+static void add(tbg_ensemble_summary *s, const char *format, ...) {
+    size_t at = strlen(s->advice);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(s->advice + at, sizeof s->advice - at, format, arguments);
+    va_end(arguments);
+}
+
+/* The torsions whose free energy cannot be trusted although the weights as a whole can, by name. */
+static void advise_states(tbg_ensemble_summary *s) {
+    enum { NAMED = 4 };
+    char remark[160];
+    int found = 0;
+    double more = 0;
+    for (int k = 0; k < s->n_dF; k++) {
+        tbg_dF_remark(&s->dF[k], remark, sizeof remark);
+        if (!*remark)
+            continue;
+        if (found++ < NAMED) {
+            add(s, "%s %s: %s", found > 1 ? ";" : "But not every free energy:", s->dF[k].name, remark);
+            more = fmax(more, tbg_states_more(&s->dF[k]));
+        }
+    }
+    if (!found)
+        return;
+    if (found > NAMED)
+        add(s, "; and %d more torsions alike", found - NAMED);
+    add(s, ". The free energ%s of %s cannot be trusted: ", found > 1 ? "ies" : "y",
+        found > 1 ? "these torsions" : "this torsion");
+    if (isfinite(more))
+        add(s, "draw about %.0f times as many samples", more);
+    else
+        add(s, "draw more samples");
+    add(s, ", use --refine, or a model trained on phi-balanced data (phi_bias).");
 }
 
 static void advise(tbg_ensemble_summary *s) {
@@ -111,10 +152,14 @@ static void advise(tbg_ensemble_summary *s) {
                  "independent "
                  "samples. Conformations that the model never visits cannot be detected from the weights.",
                  s->pareto_k, s->pareto_k_limit, s->n_effective);
-    if (s->n_valid && valid < 90) {
-        size_t at = strlen(text);
-        snprintf(text + at, size - at, " Only %.0f %% of the samples are correct configurations.", valid);
+    if (s->n_valid && s->weighted && s->pareto_k <= s->pareto_k_limit) {
+        add(s, " ");
+        advise_states(s);
+        if (text[strlen(text) - 1] == ' ')
+            text[strlen(text) - 1] = 0;
     }
+    if (s->n_valid && valid < 90)
+        add(s, " Only %.0f %% of the samples are correct configurations.", valid);
 }
 
 int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_summary *out) {
@@ -178,8 +223,10 @@ json_t *tbg_ensemble_json_dF(int n, const tbg_dF *dF) {
     json_t *list = json_object();
     for (int i = 0; i < n; i++)
         json_object_set_new(list, dF[i].name,
-                            json_pack("{s:o, s:o}", "value", tbg_ensemble_json_real(dF[i].dF.value), "error",
-                                      tbg_ensemble_json_real(dF[i].dF.error)));
+                            json_pack("{s:o, s:o, s:o, s:b}", "value", tbg_ensemble_json_real(dF[i].dF.value),
+                                      "error", tbg_ensemble_json_real(dF[i].dF.error), "bootstrap_error",
+                                      tbg_ensemble_json_real(dF[i].bootstrap_error), "reliable",
+                                      dF[i].reliable));
     return list;
 }
 
@@ -244,6 +291,7 @@ json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summ
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         json_object_set_new(j, figures[i].name, tbg_ensemble_json_real(figures[i].value));
     json_object_set_new(j, "dF", tbg_ensemble_json_dF(s->n_dF, s->dF));
+    json_object_set_new(j, "states", tbg_states_json(s->n_dF, s->dF));
     json_object_set_new(j, "advice", json_string(s->advice));
     json_object_update(j, info);
     json_decref(info);

@@ -95,11 +95,11 @@ double tbg_pareto_k(long n, const double *log_weight, double *scratch) {
         return INFINITY;
     qsort(scratch, (size_t)kept, sizeof *scratch, compare_doubles);
     double largest = scratch[kept - 1];
-    if (scratch[0] == largest)
-        return 0; /* equal weights have no tail */
     double fifth = 0.2 * (double)kept, root = 3 * sqrt((double)kept);
     long tail = (long)ceil(fifth < root ? fifth : root);
     double cutoff = scratch[kept - tail - 1] - largest;
+    if (cutoff > -1e-9)
+        return 0; /* weights that are equal, up to rounding, have no tail */
     if (cutoff < log(DBL_MIN))
         cutoff = log(DBL_MIN);
     long first = kept - tail;

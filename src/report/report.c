@@ -73,6 +73,12 @@ static void verdict(tbg_text *t, const tbg_ensemble_summary *s) {
         kind = "bad";
     else if (!s->weighted || s->n_effective < 100)
         kind = "fair";
+    for (int k = 0; k < s->n_dF && *kind == 'g'; k++) {
+        char remark[160];
+        tbg_dF_remark(&s->dF[k], remark, sizeof remark);
+        if (*remark)
+            kind = "fair";
+    }
     /* The colour only repeats what the sentence says. */
     tbg_text_add(t, "<div class=\"verdict %s\" role=\"status\">", kind);
     tbg_text_escape(t, s->advice);
@@ -178,6 +184,36 @@ static void cell(tbg_text *t, double value, double error) {
     tbg_text_add(t, "</td>");
 }
 
+/* What each free energy rests on. */
+static void states_table(tbg_text *t, const tbg_ensemble_summary *s) {
+    char symbol[32];
+    if (!s->weighted)
+        return;
+    tbg_text_add(
+        t,
+        "<p style=\"margin:14px 0 6px\">What they rest on: a state worth fewer than %d independent samples, "
+        "or whose weights have a k&#770; above %.1f, gives no free energy; the error of an unreliable "
+        "&Delta;F then holds the whole shift made by "
+        "weighting.</p><table><tr><th>Torsion</th><th>State</th><th "
+        "class=\"n\">Samples</th><th class=\"n\">Independent</th><th class=\"n\">Weight "
+        "(%%)</th><th class=\"n\">k&#770;</th></tr>",
+        TBG_STATE_LEAST, TBG_STATE_K);
+    for (int k = 0; k < s->n_dF; k++)
+        for (int which = TBG_STATE_INSIDE; which >= 0; which--) {
+            const tbg_state *state = &s->dF[k].state[which];
+            tbg_text_add(t, "<tr><td>%s</td><td>%s</td><td class=\"n\">",
+                         tbg_plot_symbol(s->dF[k].name, s->n_dF == 1, symbol),
+                         which == TBG_STATE_INSIDE ? "0 &lt; &phi; &lt; 2 rad" : "elsewhere");
+            count(t, state->n);
+            tbg_text_add(t, "</td>");
+            cell(t, state->n_effective < 10 ? state->n_effective : round(state->n_effective), NAN);
+            cell(t, 100 * state->weight, NAN);
+            cell(t, state->pareto_k, NAN);
+            tbg_text_add(t, "</tr>");
+        }
+    tbg_text_add(t, "</table>");
+}
+
 static void dF_table(tbg_text *t, const tbg_ensemble_summary *s, const tbg_evaluation *v) {
     char symbol[32];
     if (!s->n_dF)
@@ -194,7 +230,10 @@ static void dF_table(tbg_text *t, const tbg_ensemble_summary *s, const tbg_evalu
                      "independent one</th>"
                    : "");
     for (int k = 0; k < s->n_dF; k++) {
-        tbg_text_add(t, "<tr><td>%s</td>", tbg_plot_symbol(s->dF[k].name, s->n_dF == 1, symbol));
+        tbg_text_add(t, "<tr><td>%s", tbg_plot_symbol(s->dF[k].name, s->n_dF == 1, symbol));
+        if (s->weighted && !s->dF[k].reliable)
+            tbg_text_add(t, " <b>(unreliable)</b>");
+        tbg_text_add(t, "</td>");
         if (v && k < v->n_dF)
             cell(t, v->dF_proposal[k], NAN);
         cell(t, s->dF[k].dF.value, s->dF[k].dF.error);
@@ -205,7 +244,9 @@ static void dF_table(tbg_text *t, const tbg_ensemble_summary *s, const tbg_evalu
         }
         tbg_text_add(t, "</tr>");
     }
-    tbg_text_add(t, "</table></section>");
+    tbg_text_add(t, "</table>");
+    states_table(t, s);
+    tbg_text_add(t, "</section>");
 }
 
 static void distance_row(tbg_text *t, const char *name, double proposal, double weighted, double halves) {
@@ -326,6 +367,19 @@ static int map_section(tbg_text *t, const tbg_plot_data *d) {
     return TBG_OK;
 }
 
+/* Below the free energy of a torsion that cannot be trusted. */
+static void remark(tbg_text *t, const tbg_ensemble_summary *s, const char *torsion) {
+    char text[160];
+    for (int k = 0; k < s->n_dF; k++) {
+        tbg_dF_remark(&s->dF[k], text, sizeof text);
+        if (!*text || strcmp(s->dF[k].name, torsion))
+            continue;
+        tbg_text_add(t, "<figcaption><b>Not to be trusted:</b> ");
+        tbg_text_escape(t, text);
+        tbg_text_add(t, ".</figcaption>");
+    }
+}
+
 static int curve_section(tbg_text *t, const tbg_plot_data *d) {
     int shown = 0;
     for (int k = 0; k < d->n_torsions && shown < CURVES_MOST; k++) {
@@ -340,6 +394,7 @@ static int curve_section(tbg_text *t, const tbg_plot_data *d) {
         }
         tbg_text_add(t, "<figure>");
         TBG_TRY(tbg_plot_free_energy(t, d, k));
+        remark(t, d->summary, d->torsions[k].name);
         tbg_text_add(t, "</figure>");
     }
     if (shown)
