@@ -27,6 +27,8 @@ enum { TBG_OPTIMIZER_ADAM, TBG_OPTIMIZER_ADAMW };
 enum { TBG_RATE_CONSTANT, TBG_RATE_STEPS, TBG_RATE_COSINE };
 enum { TBG_TIME_UNIFORM, TBG_TIME_GRADED }; /* uniform in t, uniform in u of graded time */
 enum { TBG_COMPOSE_EVERY, TBG_COMPOSE_RANDOM };
+/* Nothing; proper rotations; rotations, the reflection and permutations of atoms the network cannot tell apart. */
+enum { TBG_ALIGN_NONE, TBG_ALIGN_ROTATE, TBG_ALIGN_FULL };
 enum { TBG_BIAS_NONE, TBG_BIAS_BALANCE, TBG_BIAS_FIXED };
 
 typedef struct {
@@ -71,8 +73,8 @@ typedef struct {
     int time_sampling;    /* TBG_TIME_* */
     double time_mixture;  /* this fraction of the samples draws t the other way */
     int time_stratified;  /* 1: one shifted grid of times per batch instead of independent ones */
-    int align, transport; /* rotate the prior onto the data; assign priors to data within a batch (optimal
-                             transport) */
+    int align;            /* TBG_ALIGN_*: move the prior onto the data by what the field commutes with */
+    int transport;        /* assign priors to data within a batch (optimal transport) */
     uint64_t seed;
     int threads;
     char backend[16];

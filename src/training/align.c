@@ -1,13 +1,15 @@
 /* align.c: couplings of prior and data that shorten the paths: the best rotation of one cloud of points onto
  * another (quaternion form of Horn, J. Opt. Soc. Am. A 4, 629, 1987), and the assignment of least total cost
- * (shortest augmenting paths with potentials). Both valid for an equivariant field: the prior is isotropic.
- */
+ * (shortest augmenting paths with potentials). Valid for a field that commutes with whatever moves the prior:
+ * the orbit of x0 is still that of a normal random point, and loss and density know orbits only. The field
+ * of SPEC 2.1 commutes with rotations, the reflection, and permutations of atoms it cannot tell apart. */
 #include "base/memory.h"
 #include "training/internal.h"
 #include "tbg/status.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Largest eigenvalue and its eigenvector of a symmetric 4x4 matrix, by Jacobi rotations. */
 static double largest_eigenvector(double a[4][4], double q[4]) {
@@ -93,6 +95,79 @@ void tbg_align(int n, double *x, const double *y) {
         for (int d = 0; d < 3; d++)
             x[3 * i + d] = r[d][0] * p[0] + r[d][1] * p[1] + r[d][2] * p[2];
     }
+}
+
+void tbg_interchangeable(const tbg_conditioning *m, int *group) {
+    int n = m->n_atoms;
+    size_t features = (size_t)m->n_features;
+    for (int i = 0; i < n; i++) {
+        group[i] = i;
+        for (int j = 0; j < i && group[i] == i; j++) {
+            int same = group[j] == j && !memcmp(m->node_features + (size_t)i * features,
+                                                m->node_features + (size_t)j * features,
+                                                features * sizeof *m->node_features);
+            for (int k = 0; same && k < n; k++) {
+                size_t a = (size_t)i * (size_t)n + (size_t)k, b = (size_t)j * (size_t)n + (size_t)k;
+                if (k == i || k == j)
+                    continue;
+                same = (!m->bond_class || m->bond_class[a] == m->bond_class[b]) &&
+                       (!m->pair_mean || m->pair_mean[a] == m->pair_mean[b]) &&
+                       (!m->pair_width || m->pair_width[a] == m->pair_width[b]);
+            }
+            if (same)
+                group[i] = j;
+        }
+    }
+}
+
+/* The atoms of a group in the order that brings x nearest to y; *changed counts the groups that moved. */
+static int permute_groups(int n, double *x, const double *y, const int *group, double *scratch,
+                          int *changed) {
+    double *cost = scratch, *old = scratch + (size_t)n * (size_t)n;
+    int status = TBG_OK;
+    for (int first = 0; status == TBG_OK && first < n; first++) {
+        int m = 0, moved = 0;
+        if (group[first] != first)
+            continue;
+        int member[TBG_GROUP_MOST], to[TBG_GROUP_MOST];
+        for (int i = first; i < n && m < TBG_GROUP_MOST; i++)
+            if (group[i] == first)
+                member[m++] = i;
+        if (m < 2)
+            continue;
+        for (int a = 0; a < m; a++) {
+            memcpy(old + 3 * a, x + 3 * member[a], 3 * sizeof *x);
+            for (int b = 0; b < m; b++) {
+                const double *p = x + 3 * member[a], *r = y + 3 * member[b];
+                cost[a * m + b] = -(p[0] * r[0] + p[1] * r[1] + p[2] * r[2]);
+            }
+        }
+        status = tbg_assign(m, cost, to);
+        for (int a = 0; status == TBG_OK && a < m; a++) {
+            memcpy(x + 3 * member[to[a]], old + 3 * a, 3 * sizeof *x);
+            moved |= to[a] != a;
+        }
+        *changed += moved;
+    }
+    return status;
+}
+
+int tbg_align_full(int n, double *x, const double *y, const int *group, int rounds, double *scratch) {
+    for (int round = 0; round < rounds; round++) {
+        double q[4], proper = best_rotation(n, x, y, q);
+        for (int k = 0; k < 3 * n; k++)
+            x[k] = -x[k];
+        if (best_rotation(n, x, y, q) < proper)
+            for (int k = 0; k < 3 * n; k++)
+                x[k] = -x[k];
+        tbg_align(n, x, y);
+        int changed = 0;
+        if (group)
+            TBG_TRY(permute_groups(n, x, y, group, scratch, &changed));
+        if (!changed)
+            break;
+    }
+    return TBG_OK;
 }
 
 int tbg_assign(int n, const double *cost, int *assignment) {

@@ -12,6 +12,7 @@
 #include "training/internal.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,14 +225,24 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
             return tbg_fail(status,
                             "optimal transport within the batch failed (memory, or coordinates not finite)");
     }
+    double *scratch = NULL;
+    size_t per_thread = (size_t)data->max_atoms * ((size_t)data->max_atoms + 3);
+    if (r->align == TBG_ALIGN_FULL && !(scratch = TBG_NEW(double, (size_t)threads *per_thread)))
+        return TBG_FAILED;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {
         int atoms = data->molecules[b->index[i]].n_atoms;
         size_t numbers = 3 * (size_t)atoms;
         double *x0 = b->x0 + 3 * b->offset[i], *x1 = b->x1 + 3 * b->offset[i];
         double *x = b->x + 3 * b->offset[i], *target = b->target + 3 * b->offset[i], before = 0;
-        if (r->align)
+        if (r->align == TBG_ALIGN_ROTATE)
             tbg_align(atoms, x0, x1);
+        else if (r->align == TBG_ALIGN_FULL &&
+                 tbg_align_full(atoms, x0, x1, data->molecules[b->index[i]].group, 4,
+                                scratch + (size_t)(threads > 1 ? omp_get_thread_num() : 0) * per_thread) !=
+                     TBG_OK)
+#pragma omp atomic write
+            status = TBG_FAILED;
         double t = draw_time(r, address, (uint64_t)i, (uint64_t)n, &before);
         b->t[i] = t;
         if (r->path_noise > 0) {
@@ -246,5 +257,6 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
             target[k] = x1[k] - x0[k];
         }
     }
-    return TBG_OK;
+    free(scratch);
+    return status == TBG_OK ? TBG_OK : tbg_fail(status, "aligning the batch failed (memory, or coordinates not finite)");
 }

@@ -215,6 +215,9 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
     static const choice schedules[] = {
         {"constant", TBG_RATE_CONSTANT}, {"steps", TBG_RATE_STEPS}, {"cosine", TBG_RATE_COSINE}, {0}};
     static const choice times[] = {{"t", TBG_TIME_UNIFORM}, {"u", TBG_TIME_GRADED}, {0}};
+    static const choice alignments[] = {{"no", TBG_ALIGN_NONE},   {"false", TBG_ALIGN_NONE},
+                                        {"yes", TBG_ALIGN_ROTATE}, {"true", TBG_ALIGN_ROTATE},
+                                        {"full", TBG_ALIGN_FULL},  {0}};
     static const choice backends[] = {{"auto", 0}, {"reference", 1}, {"cpu", 2}, {"cuda", 3}, {0}};
     TBG_TRY(tbg_yaml_only(node, keys));
     TBG_TRY(tbg_yaml_int64(node, "batch", 1, 1000000, &c->batch));
@@ -262,7 +265,7 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
     TBG_TRY(choose(node, c->name, "time_sampling", times, &c->time_sampling));
     TBG_TRY(tbg_yaml_double(node, "time_mixture", 0, 1, &c->time_mixture));
     TBG_TRY(tbg_yaml_bool(node, "time_stratified", &c->time_stratified));
-    TBG_TRY(tbg_yaml_bool(node, "align", &c->align));
+    TBG_TRY(choose(node, c->name, "align", alignments, &c->align));
     TBG_TRY(tbg_yaml_bool(node, "transport", &c->transport));
     int64_t seed = (int64_t)c->seed, threads = c->threads;
     TBG_TRY(tbg_yaml_int64(node, "seed", 0, INT64_MAX, &seed));
@@ -395,9 +398,10 @@ json_t *tbg_training_config_json(const tbg_training_config *c) {
         "warmup", c->warmup, "steps", steps, "beta1", c->beta1, "beta2", c->beta2, "epsilon", c->epsilon,
         "weight_decay", c->weight_decay, "clip", c->clip, "ema", c->ema);
     json_t *more = json_pack(
-        "{s:f, s:s, s:f, s:b, s:b, s:b, s:I, s:s, s:o, s:f, s:I, s:i, s:f, s:I, s:I, s:I}", "path_noise",
+        "{s:f, s:s, s:f, s:b, s:o, s:b, s:I, s:s, s:o, s:f, s:I, s:i, s:f, s:I, s:I, s:I}", "path_noise",
         c->path_noise, "time_sampling", c->time_sampling == TBG_TIME_GRADED ? "u" : "t", "time_mixture",
-        c->time_mixture, "time_stratified", c->time_stratified, "align", c->align, "transport", c->transport,
+        c->time_mixture, "time_stratified", c->time_stratified, "align",
+        c->align == TBG_ALIGN_FULL ? json_string("full") : json_boolean(c->align), "transport", c->transport,
         "seed", (json_int_t)c->seed, "composition", c->composition == TBG_COMPOSE_RANDOM ? "random" : "every",
         "phi_bias", bias, "validation_fraction", c->validation_fraction, "validation_gap",
         (json_int_t)c->validation_gap, "threads", c->threads, "checkpoint_minutes", c->checkpoint_minutes,

@@ -19,6 +19,7 @@ static void free_molecule(tbg_data_molecule *m) {
         tbg_system_free(m->system);
     }
     tbg_conditioning_free(m->conditioning);
+    free(m->group);
     for (int i = 0; i < m->n_files; i++)
         free(m->files[i].path);
     free(m->files);
@@ -318,6 +319,10 @@ int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char 
             status = tbg_conditioning_create(spec, m->molecule, m->system, temperature, &m->conditioning);
         if (status != TBG_OK)
             return tbg_fail_in(status, "%s", m->sequence);
+        m->group = TBG_NEW(int, m->n_atoms);
+        if (!m->group)
+            return TBG_FAILED;
+        tbg_interchangeable(m->conditioning, m->group);
     }
     return TBG_OK;
 }

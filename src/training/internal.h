@@ -24,6 +24,7 @@ typedef struct {
     tbg_molecule *molecule;
     tbg_system *system; /* NULL where the specification needs none */
     tbg_conditioning *conditioning;
+    int *group;   /* [n_atoms] tbg_interchangeable */
     int borrowed; /* 1: molecule and system belong to the training data */
     int n_atoms, n_files;
     tbg_data_file *files;
@@ -89,6 +90,14 @@ uint64_t tbg_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t i);
 /* ---- align.c ---- */
 /* Rotate x (mean-free, [n][3], in place) so that |x - y|^2 is smallest. Proper rotations only. */
 void tbg_align(int n, double *x, const double *y);
+/* The same with all that the field commutes with: rotations, the reflection, and permutations of the atoms
+ * of a group (group[i] < n names atom i's). Alternates the best of either until nothing changes, at most
+ * `rounds` times: a descent, not a global search. scratch: [n][n + 3]. TBG_FAILED: not finite, or memory. */
+#define TBG_GROUP_MOST 64 /* further atoms of a group stay in place */
+int tbg_align_full(int n, double *x, const double *y, const int *group, int rounds, double *scratch);
+/* group[i]: the first atom that i can change places with while the network sees the same molecule (equal
+ * features, equal bond classes and pair widths to all others); i itself if there is none. */
+void tbg_interchangeable(const tbg_conditioning *molecule, int *group);
 /* Smallest |R x - y|^2 over rotations R, without applying it. */
 double tbg_aligned_distance2(int n, const double *x, const double *y);
 /* Assignment of least total cost: row i gets column assignment[i]. cost: [n][n]. */
