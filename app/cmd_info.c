@@ -6,6 +6,7 @@
 #include "tbg/network.h"
 #include "tbg/status.h"
 #include "tbg/system.h"
+#include "tbg/training.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -73,11 +74,14 @@ static json_t *describe_model(const tbg_model *m) {
                   s->n_features, "edge_features", edge_names(s->edge_features), "harmonic_term",
                   s->harmonic_term, "time_u", s->time_u, "tanh", s->tanh, "attention", s->attention,
                   "coords_range", s->coords_range, "scale_per_nm", s->scale, "graded_d", s->graded_d);
+    char *scope_text = NULL;
+    json_t *scope = tbg_scope_json(m, &scope_text) == TBG_OK ? json_loads(scope_text, 0, NULL) : NULL;
+    free(scope_text);
     json_t *training = m->training_json ? json_loads(m->training_json, 0, NULL) : NULL;
-    return json_pack("{s:s, s:I, s:o, s:s?, s:f, s:s?, s:o}", "kind", "model", "parameters",
+    return json_pack("{s:s, s:I, s:o, s:s?, s:f, s:s?, s:o, s:o}", "kind", "model", "parameters",
                      (json_int_t)m->n_parameters, "network", network, "forcefield", m->forcefield,
                      "temperature", m->temperature, "molecules", m->molecules, "training",
-                     training ? training : json_null());
+                     training ? training : json_null(), "trained_for", scope ? scope : json_null());
 }
 
 /* Any other safetensors file: tensors and metadata; JSON inside the metadata is shown as JSON. */

@@ -35,6 +35,7 @@ typedef struct {
     const char *forcefield;
     double temperature;
     char *text; /* settings that decide the result */
+    char warnings[TBG_WARNINGS_SIZE];
     sample_table table;
     long done;
 } work;
@@ -81,7 +82,7 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
     if (!o->no_weights)
         TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
-    sample_warn(w->model, w->molecule, w->forcefield, w->temperature);
+    sample_warn(w->model, w->molecule, w->forcefield, w->temperature, sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->model, w->molecule, w->forcefield, w->temperature,
                             w->engine ? tbg_engine_name(w->engine) : "none", tbg_session_backend(w->session),
                             (uint64_t)o->seed, &w->flow, &w->text));
@@ -280,6 +281,7 @@ static int gather(const settings *o, const work *w, tbg_ensemble **out) {
     snprintf(info->forcefield, sizeof info->forcefield, "%s", w->forcefield);
     snprintf(info->engine, sizeof info->engine, "%s", w->engine ? tbg_engine_name(w->engine) : "");
     info->temperature = w->temperature;
+    memcpy(info->warnings, w->warnings, sizeof info->warnings);
     info->seed = (uint64_t)o->seed;
     info->seconds_flow = t->seconds_flow;
     info->seconds_energy = t->seconds_energy;

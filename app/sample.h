@@ -37,9 +37,10 @@ int sample_store_remove(const char *directory);
 
 /* ---- what the model was trained for (sample_scope.c) ---- */
 
-/* Print warnings, by name, where the molecule, the force field or the temperature lies outside. */
+/* Print warnings, by name, where the molecule, the force field or the temperature lies outside; also into
+ * warnings: [size], one a line, for the summary. */
 void sample_warn(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
-                 double temperature);
+                 double temperature, size_t size, char *warnings);
 /* Settings that decide the result, as text. */
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,

@@ -11,6 +11,7 @@
 
 /* ---- the ensemble ---- */
 
+#define TBG_WARNINGS_SIZE 2048
 /* How it was made; what the sampler does not know stays 0, NAN or "". */
 typedef struct {
     char model[256], backend[64], forcefield[32], engine[32], sequence[64];
@@ -21,6 +22,7 @@ typedef struct {
     double forward_backward_position; /* rms of x0 - back(forth(x0)), nm */
     double forward_backward_log_q;    /* rms of the difference of both log_q, nats */
     long forward_backward_n;          /* samples it was measured on */
+    char warnings[TBG_WARNINGS_SIZE]; /* what the model was not trained for, one a line, each ended by a newline */
 } tbg_ensemble_info;
 
 typedef struct {

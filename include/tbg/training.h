@@ -127,4 +127,16 @@ int tbg_trainer_describe(const tbg_trainer *trainer, char **json);
 int tbg_trainer_run(tbg_trainer *trainer, tbg_training_result *result);
 /* The raw weights as they stand; owned by the trainer. */
 const tbg_model *tbg_trainer_model(const tbg_trainer *trainer);
+
+/* ---- what a model was trained for ---- */
+
+/* What of a molecule, force field or temperature lies outside what the model was trained for: one line each,
+ * ended by a newline, "" if nothing does (what the network cannot represent at all is refused by
+ * tbg_conditioning_create). text: [size]; lines that do not fit are left out. *transfer: number of training
+ * molecules if the molecule is none of them, else 0. Returns the text's length. */
+int tbg_scope_warnings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
+                       double temperature, size_t size, char *text, int *transfer);
+/* {"molecules": n, "residues_least": 2, "residues_most": 2, "caps": [], "residues_n_terminal": "A R ...", ...}, freed
+ * by the caller. */
+int tbg_scope_json(const tbg_model *model, char **text);
 #endif

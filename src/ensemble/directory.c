@@ -114,6 +114,16 @@ static void take_real(const json_t *j, const char *key, double *x) {
         *x = json_number_value(value);
 }
 
+static void take_warnings(const json_t *list, char *text, size_t size) {
+    size_t i, at = 0;
+    json_t *line;
+    json_array_foreach(list, i, line) {
+        const char *value = json_string_value(line);
+        if (value && at + strlen(value) + 2 <= size)
+            at += (size_t)snprintf(text + at, size - at, "%s\n", value);
+    }
+}
+
 /* What the metadata say; keys that are absent or of another type are left alone. */
 static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     json_error_t error;
@@ -134,6 +144,7 @@ static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     take_real(j, "evaluations_per_sample", &i->evaluations);
     take_real(j, "forward_backward_position_nm", &i->forward_backward_position);
     take_real(j, "forward_backward_log_q", &i->forward_backward_log_q);
+    take_warnings(json_object_get(j, "warnings"), i->warnings, sizeof i->warnings);
     const json_t *seed = json_object_get(j, "seed");
     i->seed = json_is_string(seed) ? strtoull(json_string_value(seed), NULL, 10)
                                    : (uint64_t)json_integer_value(seed);

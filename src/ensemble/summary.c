@@ -236,6 +236,18 @@ static json_t *text_or_null(const char *text) {
     return value ? value : json_null();
 }
 
+static json_t *warnings(const char *text) {
+    json_t *list = json_array();
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        json_t *line = json_stringn(text, n);
+        if (line)
+            json_array_append_new(list, line);
+        text += n + (text[n] == '\n');
+    }
+    return list;
+}
+
 json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     const tbg_ensemble_info *i = &e->info;
     json_t *j = json_object();
@@ -258,6 +270,7 @@ json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
                         tbg_ensemble_json_real(i->forward_backward_position));
     json_object_set_new(j, "forward_backward_log_q", tbg_ensemble_json_real(i->forward_backward_log_q));
     json_object_set_new(j, "forward_backward_n", json_integer(i->forward_backward_n));
+    json_object_set_new(j, "warnings", warnings(i->warnings));
     json_object_set_new(j, "version", json_string(TBG_VERSION));
     return j;
 }

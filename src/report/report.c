@@ -7,6 +7,7 @@
 #include "tbg/status.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -83,6 +84,24 @@ static void verdict(tbg_text *t, const tbg_ensemble_summary *s) {
     tbg_text_add(t, "<div class=\"verdict %s\" role=\"status\">", kind);
     tbg_text_escape(t, s->advice);
     tbg_text_add(t, "</div>");
+}
+
+/* What the model was not trained for. */
+static void warnings(tbg_text *t, const char *text) {
+    if (!*text)
+        return;
+    tbg_text_add(t, "<div class=\"verdict fair\" role=\"status\">Outside what the model was trained for:<ul "
+                    "style=\"margin:4px 0 0;padding-left:20px\">");
+    while (*text) {
+        char line[512];
+        size_t n = strcspn(text, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), text);
+        tbg_text_add(t, "<li>");
+        tbg_text_escape(t, line);
+        tbg_text_add(t, "</li>");
+        text += n + (text[n] == '\n');
+    }
+    tbg_text_add(t, "</ul></div>");
 }
 
 static void tile(tbg_text *t, const char *label, double value, int digits, const char *unit,
@@ -455,6 +474,7 @@ static int page(tbg_text *t, const tbg_plot_data *d, const tbg_evaluation *evalu
     count(t, d->summary->n_generated);
     tbg_text_add(t, " samples</p>");
     verdict(t, d->summary);
+    warnings(t, i->warnings);
     tiles(t, d->summary);
     if (d->selection->n) {
         TBG_TRY(map_section(t, d));

@@ -220,7 +220,13 @@ static void warns(void **state) {
     snprintf(arguments, sizeof arguments, "ACE-A-NME --model %s -n 1", path);
     assert_int_equal(sample(arguments, "f"), 0);
     assert_true(printed("err.txt", "not among the 2 molecules"));
-    assert_true(printed("err.txt", "residue ACE occurs in none"));
+    assert_true(printed("err.txt", "warning: the cap ACE occurs in none"));
+    /* They stay with the ensemble. */
+    assert_true(printed("f/summary.json", "the cap ACE occurs in none"));
+    assert_true(printed("f/report.html", "the cap ACE occurs in none"));
+    tbg_ensemble *e = ensemble("f");
+    assert_non_null(strstr(e->info.warnings, "the cap ACE occurs in none of the training molecules\n"));
+    tbg_ensemble_free(e);
     write_model(path, "ACE-G-NME");
     assert_int_equal(sample(arguments, "f"), 0);
     assert_true(printed("err.txt", "trained on ACE-G-NME only"));
