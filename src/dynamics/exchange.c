@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-int tbg_exchange_create(int n_runs, int n_replicas, double lowest, double highest, uint64_t seed, tbg_exchange *e) {
+int tbg_exchange_create(int n_runs, int n_replicas, double lowest, double highest, uint64_t seed,
+                        tbg_exchange *e) {
     *e = (tbg_exchange){.n_runs = n_runs, .n_replicas = n_replicas, .seed = seed};
     int pairs = n_replicas > 1 ? n_runs * (n_replicas - 1) : 1;
     e->temperatures = TBG_NEW(double, n_replicas);
@@ -22,7 +23,8 @@ int tbg_exchange_create(int n_runs, int n_replicas, double lowest, double highes
         return TBG_FAILED;
     }
     for (int k = 0; k < n_replicas; k++)
-        e->temperatures[k] = n_replicas == 1 ? lowest : lowest * pow(highest / lowest, (double)k / (n_replicas - 1));
+        e->temperatures[k] =
+            n_replicas == 1 ? lowest : lowest * pow(highest / lowest, (double)k / (n_replicas - 1));
     for (int l = 0; l < n_runs * n_replicas; l++)
         e->level[l] = l % n_replicas;
     tbg_exchange_reset_statistics(e);

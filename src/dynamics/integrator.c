@@ -134,8 +134,8 @@ static char *scratch_of_thread(const tbg_lanes *s) {
 void tbg_lanes_advance_block(tbg_lanes *s, int block, int64_t step, int64_t n_steps, char *scratch) {
     const tbg_step_table *kernels = tbg_step_kernels();
     double keep = exp(-s->friction * s->timestep);
-    tbg_step_constants c = {s->n_atoms, (float)(s->timestep / 2), (float)keep, s->kick, s->inverse_root,
-                            s->friction > 0, s->seed};
+    tbg_step_constants c = {s->n_atoms,      (float)(s->timestep / 2), (float)keep, s->kick,
+                            s->inverse_root, s->friction > 0,          s->seed};
     float *f = (float *)scratch, *noise = s->noise + block * TBG_LANES;
     float *x = s->x + (size_t)block * block_size(s), *v = s->v + (size_t)block * block_size(s);
     void *workspace = scratch + block_size(s) * sizeof(float);
@@ -148,8 +148,8 @@ void tbg_lanes_advance_block(tbg_lanes *s, int block, int64_t step, int64_t n_st
 }
 
 void tbg_lanes_energies_block(tbg_lanes *s, int block, char *scratch) {
-    s->source.evaluate(s->source.state, s->x + (size_t)block * block_size(s), NULL, s->energy + block * TBG_LANES,
-                       scratch + block_size(s) * sizeof(float));
+    s->source.evaluate(s->source.state, s->x + (size_t)block * block_size(s), NULL,
+                       s->energy + block * TBG_LANES, scratch + block_size(s) * sizeof(float));
 }
 
 void tbg_lanes_center_block(tbg_lanes *s, int block) {

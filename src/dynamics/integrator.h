@@ -56,8 +56,8 @@ void tbg_lanes_fill(tbg_lanes *lanes); /* idle lanes: copies of lane 0 */
 
 /* Do n_steps. Lanes do not see each other; the same for any number of threads. */
 void tbg_lanes_advance(tbg_lanes *lanes, int64_t n_steps);
-/* The pieces of the above and below for one block, for callers with their own threads: steps `step` .. of block
- * `block`, lanes->step stays; scratch: [lanes->scratch_size], one per thread. */
+/* The pieces of the above and below for one block, for callers with their own threads: steps `step` .. of
+ * block `block`, lanes->step stays; scratch: [lanes->scratch_size], one per thread. */
 void tbg_lanes_advance_block(tbg_lanes *lanes, int block, int64_t step, int64_t n_steps, char *scratch);
 void tbg_lanes_energies_block(tbg_lanes *lanes, int block, char *scratch);
 void tbg_lanes_center_block(tbg_lanes *lanes, int block);

@@ -13,8 +13,8 @@ typedef float vf __attribute__((vector_size(4 * TBG_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TBG_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TBG_LANES)));
 
-/* Philox keeps its 32-bit words in 64-bit elements: the multiplication then is one instruction per register, the high
- * half a shift, and the upper halves may hold rubbish, which the multiplication ignores. */
+/* Philox keeps its 32-bit words in 64-bit elements: the multiplication then is one instruction per register,
+ * the high half a shift, and the upper halves may hold rubbish, which the multiplication ignores. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define WIDE 8
@@ -29,7 +29,7 @@ typedef uint32_t vu __attribute__((vector_size(4 * TBG_LANES)));
 #define MULTIPLY(a, m) ((vq)_mm_mul_epu32((__m128i)(a), (__m128i)(m)))
 #else
 #define WIDE 2
-#define MULTIPLY(a, m) (((a) & 0xffffffffu) * (m))
+#define MULTIPLY(a, m) (((a)&0xffffffffu) * (m))
 #endif
 typedef uint64_t vq __attribute__((vector_size(8 * WIDE)));
 typedef uint32_t vh __attribute__((vector_size(4 * WIDE)));

@@ -1,5 +1,5 @@
-/* minimize.c: L-BFGS (Nocedal's two loops, Armijo backtracking) with a limit on each atom's move. Owns the search;
- * refuses starts without finite coordinates, and nudges atoms that lie on each other. */
+/* minimize.c: L-BFGS (Nocedal's two loops, Armijo backtracking) with a limit on each atom's move. Owns the
+ * search; refuses starts without finite coordinates, and nudges atoms that lie on each other. */
 #include "dynamics/minimize.h"
 #include "base/memory.h"
 #include "energy/reference.h"
@@ -86,14 +86,14 @@ static int finite_all(size_t n, const double *a) {
 }
 
 /* One line search along q->direction; *found: a lower point is in x_new, g_new, *energy. */
-static int line_search(search *q, tbg_objective *objective, const void *state, const double *x, double max_move,
-                       double *energy, int *found) {
+static int line_search(search *q, tbg_objective *objective, const void *state, const double *x,
+                       double max_move, double *energy, int *found) {
     double slope = dot(q->n, q->g, q->direction), largest = largest_move(q);
     double t = largest > max_move ? max_move / largest : 1;
     *found = 0;
     if (!(slope < 0) || !isfinite(largest))
         return TBG_OK;
-    for (int attempt = 0; attempt < 30; attempt++, t /= attempt > 3 ? 4 : 2) {
+    for (int attempt = 0; attempt<30; attempt++, t /= attempt> 3 ? 4 : 2) {
         double e;
         for (size_t i = 0; i < q->n; i++)
             q->x_new[i] = x[i] + t * q->direction[i];
@@ -160,8 +160,8 @@ static int descend(search *q, tbg_objective *objective, const void *state, doubl
     }
 }
 
-int tbg_minimize_objective(tbg_objective *objective, const void *state, int n_points, double *x, double max_move,
-                           double tolerance, int max_steps, tbg_minimum *minimum) {
+int tbg_minimize_objective(tbg_objective *objective, const void *state, int n_points, double *x,
+                           double max_move, double tolerance, int max_steps, tbg_minimum *minimum) {
     tbg_minimum result = {0};
     search q;
     size_t n = 3 * (size_t)n_points;
@@ -170,7 +170,8 @@ int tbg_minimize_objective(tbg_objective *objective, const void *state, int n_po
     if (!(tolerance > 0))
         return tbg_fail(TBG_INPUT, "minimisation: tolerance %g must be above 0", tolerance);
     TBG_TRY(search_create(&q, n));
-    int status = descend(&q, objective, state, x, max_move, tolerance, max_steps > 0 ? max_steps : 5000, &result);
+    int status =
+        descend(&q, objective, state, x, max_move, tolerance, max_steps > 0 ? max_steps : 5000, &result);
     free(q.storage);
     if (minimum)
         *minimum = result;
@@ -189,7 +190,8 @@ static int system_objective(const void *state, const double *x, double *energy, 
     return TBG_OK;
 }
 
-int tbg_minimize(const tbg_system *system, double *positions, double tolerance, int max_steps, tbg_minimum *minimum) {
-    return tbg_minimize_objective(system_objective, system, system->n_atoms, positions, 0.01, tolerance, max_steps,
-                                  minimum);
+int tbg_minimize(const tbg_system *system, double *positions, double tolerance, int max_steps,
+                 tbg_minimum *minimum) {
+    return tbg_minimize_objective(system_objective, system, system->n_atoms, positions, 0.01, tolerance,
+                                  max_steps, minimum);
 }

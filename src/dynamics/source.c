@@ -23,8 +23,8 @@ int tbg_force_source_create(const tbg_system *system, tbg_force_source *source, 
         *owned = NULL;
         return status;
     }
-    *source = (tbg_force_source){system->n_atoms, tbg_batch_workspace_size((*owned)->system), (*owned)->system,
-                                 evaluate};
+    *source = (tbg_force_source){system->n_atoms, tbg_batch_workspace_size((*owned)->system),
+                                 (*owned)->system, evaluate};
     return TBG_OK;
 }
 

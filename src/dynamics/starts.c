@@ -54,7 +54,8 @@ int tbg_start_turn(const tbg_molecule *m, int b, int c, double angle, unsigned c
         }
         for (int a = 0; a < 3; a++) {
             int p = (a + 1) % 3, q = (a + 2) % 3;
-            x[3 * i + a] = x[3 * c + a] + co * r[a] + si * (u[p] * r[q] - u[q] * r[p]) + (1 - co) * along * u[a];
+            x[3 * i + a] =
+                x[3 * c + a] + co * r[a] + si * (u[p] * r[q] - u[q] * r[p]) + (1 - co) * along * u[a];
         }
     }
     return 1;
@@ -65,7 +66,8 @@ static double volume(const double *x, int centre, const int n[3]) {
     for (int k = 0; k < 3; k++)
         for (int a = 0; a < 3; a++)
             v[k][a] = x[3 * n[k] + a] - x[3 * centre + a];
-    return v[0][0] * (v[1][1] * v[2][2] - v[1][2] * v[2][1]) - v[0][1] * (v[1][0] * v[2][2] - v[1][2] * v[2][0]) +
+    return v[0][0] * (v[1][1] * v[2][2] - v[1][2] * v[2][1]) -
+           v[0][1] * (v[1][0] * v[2][2] - v[1][2] * v[2][0]) +
            v[0][2] * (v[1][0] * v[2][1] - v[1][1] * v[2][0]);
 }
 
@@ -141,8 +143,8 @@ int tbg_chemistry_turned(const tbg_chemistry *c, const double *x, const double *
 }
 
 /* Minimise a turned copy; accepted when the chemistry is that of the original. */
-static int try_once(const tbg_molecule *m, const tbg_system *system, uint64_t seed, uint64_t stream, uint64_t first,
-                    const double *original, double *x, unsigned char *side, int *good) {
+static int try_once(const tbg_molecule *m, const tbg_system *system, uint64_t seed, uint64_t stream,
+                    uint64_t first, const double *original, double *x, unsigned char *side, int *good) {
     int n[8];
     memcpy(x, original, 3 * (size_t)m->n_atoms * sizeof *x);
     for (int b = 0; b < m->n_bonds; b++) {
@@ -167,7 +169,8 @@ int tbg_start_scatter(const tbg_molecule *m, const tbg_system *system, uint64_t 
     *moved = 0;
     for (int t = 0; t < tries && status == TBG_OK && !*moved; t++) {
         uint64_t stream = TBG_STREAM(TBG_STREAM_BUILD, 0x10000 + index);
-        status = try_once(m, system, seed, stream, (uint64_t)t * (uint64_t)m->n_bonds, positions, x, side, moved);
+        status =
+            try_once(m, system, seed, stream, (uint64_t)t * (uint64_t)m->n_bonds, positions, x, side, moved);
     }
     if (*moved)
         memcpy(positions, x, 3 * (size_t)m->n_atoms * sizeof *x);
