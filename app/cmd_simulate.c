@@ -20,10 +20,13 @@ static const char description[] =
     "NetCDF,\n"
     "run after run; variable `run`), DATA.pdb and DATA.json (diagnostics of convergence) beside it. Ctrl-C "
     "and\n"
-    "SIGTERM save; --resume goes on as if nothing had happened.\n"
+    "SIGTERM save; --resume goes on as if nothing had happened, also with a longer --time after a finished "
+    "run.\n"
     "--list makes a data set: every sequence under KEY of a JSON file, DATA is a folder, what is there "
-    "already is left,\n"
-    "what was begun goes on. --device cuda: all conformations of all molecules in one launch.";
+    "already is left\n"
+    "(with --resume: made as long as --time says), what was begun goes on. --device cuda: all conformations "
+    "of all\n"
+    "molecules in one launch.";
 
 static void print_plan(const tbg_simulation *s, const char *what, const char *forcefield, const char *output,
                        const tbg_simulation_options *o) {
@@ -54,7 +57,7 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
             (double)(p->total_steps - p->equilibrate_steps) * o->timestep / 1000,
             (double)p->save_steps * o->timestep,
             (long long)((p->total_steps - p->equilibrate_steps) / p->save_steps * p->runs), output);
-    if (p->first_step)
+    if (p->first_step && p->first_step < p->total_steps)
         fprintf(stderr, "  resumed %g ns into %s\n",
                 (double)(p->first_step < p->equilibrate_steps ? p->first_step
                                                               : p->first_step - p->equilibrate_steps) *
@@ -65,6 +68,29 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
 static double real(const json_t *object, const char *key) {
     const json_t *v = json_object_get(object, key);
     return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* Which frames at the start of each run are not yet stationary. Returns 0 if that is half of a run. */
+static int print_equilibration(const json_t *equilibration) {
+    json_t *run;
+    size_t r;
+    long long sum = 0;
+    const json_t *runs = json_object_get(equilibration, "runs");
+    json_array_foreach(runs, r, run) sum += json_integer_value(json_object_get(run, "frames_to_drop"));
+    if (!equilibration)
+        return 1;
+    if (!sum)
+        fputs("equilibrated from the first frame on\n", stderr);
+    else {
+        fputs("frames to drop before equilibrium, by run (not in the figures below):", stderr);
+        json_array_foreach(runs, r, run)
+            fprintf(stderr, " %lld", (long long)json_integer_value(json_object_get(run, "frames_to_drop")));
+        fputc('\n', stderr);
+    }
+    json_array_foreach(runs, r, run) if (json_is_false(json_object_get(run, "equilibrated")))
+        fprintf(stderr, "run %zu was still changing in its second half (%s)\n", r,
+                json_string_value(json_object_get(run, "slowest")));
+    return json_is_true(json_object_get(equilibration, "equilibrated"));
 }
 
 /* The diagnostics in a few lines. */
@@ -84,6 +110,7 @@ static void print_diagnostics(const char *text) {
     json_array_foreach(json_object_get(root, "temperatures"), i, item) if (i == 0)
         fprintf(stderr, "kinetic temperature %.2f K of %.2f K\n", real(item, "kinetic_temperature_k"),
                 real(item, "temperature_k"));
+    int enough = print_equilibration(json_object_get(root, "equilibration"));
     json_array_foreach(json_object_get(root, "phi"), i, item) {
         fprintf(stderr, "%s: dF(0 < phi < 2) %.3f +- %.3f kT, %.0f independent samples; by run",
                 json_string_value(json_object_get(item, "name")), real(item, "delta_f_kt"),
@@ -95,11 +122,15 @@ static void print_diagnostics(const char *text) {
                 fprintf(stderr, real(run, "population") > 0 ? " never out" : " never in");
         }
         const json_t *agree = json_object_get(item, "runs_agree");
+        enough = enough && !json_is_false(agree);
         fprintf(stderr, "%s\n",
                 json_is_true(agree)    ? ": they agree"
                 : json_is_false(agree) ? ": they do not agree yet"
                                        : "");
     }
+    if (!enough && json_is_true(json_object_get(root, "complete")))
+        fputs("not converged: the same command with a longer --time and --resume goes on from here\n",
+              stderr);
     json_decref(root);
 }
 
@@ -108,8 +139,13 @@ static int run(tbg_simulation *s, const tbg_simulation_options *o, tbg_simulatio
     tbg_progress bar;
     int64_t first = tbg_simulation_step(s), step = first;
     double start = tbg_seconds();
-    tbg_progress_start(&bar, "simulate", "ps", (double)(p->total_steps - first) * o->timestep);
     *done = 0;
+    if (first >= p->total_steps) {
+        fprintf(stderr, "  complete already: %g ns per replica\n",
+                (double)(first - p->equilibrate_steps) * o->timestep / 1000);
+        return tbg_simulation_advance(s, done);
+    }
+    tbg_progress_start(&bar, "simulate", "ps", (double)(p->total_steps - first) * o->timestep);
     while (!*done && !tbg_interrupted()) {
         TBG_TRY(device ? tbg_simulation_batch_advance(device, done) : tbg_simulation_advance(s, done));
         step = tbg_simulation_step(s);
@@ -208,7 +244,8 @@ int cmd_simulate(int argc, char **argv) {
         {"equilibrate", 0, APP_DOUBLE, &equilibrate, "NS", "before the first frame"},
         {"seed", 's', APP_INT, &seed, "S", "of all random numbers"},
         {"threads", 0, APP_INT, &threads, "N", "0: all; does not change results"},
-        {"resume", 0, APP_FLAG, &resume, NULL, "continue where DATA.nc.checkpoint stopped"},
+        {"resume", 0, APP_FLAG, &resume, NULL,
+         "continue an unfinished run, or a finished one to a longer --time"},
         {"overwrite", 0, APP_FLAG, &overwrite, NULL, "replace an existing DATA.nc"},
         {"device", 0, APP_STRING, &device, "cpu|cuda|auto",
          "where to compute; auto: on a device if there is one"},
@@ -250,12 +287,17 @@ int cmd_simulate(int argc, char **argv) {
     o.seed = (uint64_t)seed;
     char checkpoint[4096];
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", output);
-    if (!list && !overwrite && !access(output, F_OK) && access(checkpoint, F_OK)) {
-        fprintf(stderr, "tbg simulate: %s is there already and complete; --overwrite replaces it\n", output);
+    int complete = !list && !access(output, F_OK) && access(checkpoint, F_OK);
+    if (complete && !overwrite && !resume) {
+        fprintf(stderr,
+                "tbg simulate: %s is there already and complete; --resume with a longer --time continues it, "
+                "--overwrite replaces it\n",
+                output);
         return 2;
     }
     tbg_progress_silence(quiet);
-    simulate_request r = {forcefield, cutoff, o, !strcmp(device, "cuda"), resume, json};
+    simulate_request r = {forcefield, cutoff, o, !strcmp(device, "cuda"), resume && !(complete && overwrite),
+                          json};
     if (!strcmp(device, "auto"))
         r.cuda = tbg_cuda_device(NULL, 0) == TBG_OK;
     int status = tbg_simulation_check(&o);

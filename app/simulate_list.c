@@ -91,7 +91,7 @@ static int one_by_one(const simulate_request *request, const work *w, const char
         char path[PATH_SIZE];
         int complete = 0;
         TBG_TRY(output_of(directory, w->names[k], path, &complete));
-        if (complete)
+        if (complete && !request->resume)
             continue;
         fprintf(stderr, "%d of %d: ", k + 1, w->n);
         int status = simulate_one(&r, w->names[k], path);
@@ -114,7 +114,7 @@ static int create_all(const simulate_request *r, work *w, const char *directory,
         char path[PATH_SIZE];
         int complete = 0, m = *n;
         TBG_TRY(output_of(directory, w->names[k], path, &complete));
-        if (complete)
+        if (complete && !r->resume)
             continue;
         int status = tbg_molecule_load(w->names[k], &w->molecules[m]);
         if (status == TBG_OK)

@@ -3,7 +3,7 @@
 # configs/splits.json into runs/data/dipeptides/: 310 K, amber14-obc1 with its usual cutoff, no constraints, four runs of
 # 12.5 ns in a ladder of eight temperatures: 50 ns a peptide at 310 K. On a CUDA device all peptides in one launch, else
 # one after the other. Stop it at any moment; the same command goes on. SHA256SUMS is checked at the start and covers every
-# finished peptide. OPTIONs are passed on to `tbg simulate` and may replace those below; TBG, SPLITS and OUT replace paths.
+# finished peptide. OPTIONs are passed on to `tbg simulate` and may replace those below (--time 25 --resume: longer); TBG, SPLITS and OUT replace paths.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 set_name=${1:-train}
@@ -13,17 +13,29 @@ splits=${SPLITS:-$here/configs/splits.json}
 out=${OUT:-$here/runs/data/dipeptides}
 mkdir -p "$out"
 
-check() { # every file that the list names is there and unchanged
-    [ ! -s "$out/SHA256SUMS" ] || (cd "$out" && sha256sum --quiet -c SHA256SUMS)
-}
-record() { # add what is finished and not yet in the list
+check() { # every finished file that the list names is there and unchanged
+    [ -s "$out/SHA256SUMS" ] || return 0
     (
         cd "$out"
-        touch SHA256SUMS
+        while read -r sum file; do
+            [ -e "$file.checkpoint" ] || printf '%s  %s\n' "$sum" "$file"
+        done <SHA256SUMS | { sums=$(cat); [ -z "$sums" ] || printf '%s\n' "$sums" | sha256sum --quiet -c -; }
+    )
+}
+record() { # add what is finished and not yet in the list, or was made longer (--resume) since it was written
+    (
+        cd "$out"
+        [ -e SHA256SUMS ] || : >SHA256SUMS
+        longer=$(find . -maxdepth 1 -name '*.nc' -newer SHA256SUMS)
         for file in *.nc; do
             [ -e "$file" ] || continue
             [ ! -e "$file.checkpoint" ] || continue
-            grep -q "  $file\$" SHA256SUMS || sha256sum "$file" >>SHA256SUMS
+            if grep -q "  $file\$" SHA256SUMS; then
+                printf '%s\n' "$longer" | grep -qxF "./$file" || continue
+                grep -v "  $file\$" SHA256SUMS >SHA256SUMS.new || true
+                mv SHA256SUMS.new SHA256SUMS
+            fi
+            sha256sum "$file" >>SHA256SUMS
         done
     )
 }

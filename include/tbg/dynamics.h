@@ -53,7 +53,7 @@ typedef struct {
     double heat_capacity;        /* of the potential energy, k_B, from the pilot; 0 if there was none */
     double predicted_acceptance; /* from heat_capacity; 0 if unknown */
     int64_t save_steps, exchange_steps, equilibrate_steps, total_steps;
-    int64_t first_step; /* > 0: resumed there */
+    int64_t first_step; /* > 0: resumed there; total_steps or more: complete already */
     double start_energy, start_rms_force; /* of the minimised start */
     int distinct_starts;                  /* runs that start from their own minimised random torsions */
     const char *simd;
@@ -61,12 +61,14 @@ typedef struct {
 
 typedef struct tbg_simulation tbg_simulation;
 
-/* Minimise, choose the ladder, set up all lanes, or (resume = 1 and path.checkpoint there) continue where that stopped.
+/* Minimise, choose the ladder, set up all lanes, or (resume = 1) continue where path.checkpoint stopped, or where a
+ * finished run ended: with a longer time it goes on as if it had never ended, otherwise there is nothing to do (the
+ * first advance is done, nothing is written).
  * path: the trajectory to be written; beside it appear path.checkpoint and path.frames until it is complete, and at the
- *   end the topology (.pdb) and the diagnostics (.json) under its stem.
+ *   end path.state (what a longer run continues from), the topology (.pdb) and the diagnostics (.json) under its stem.
  * molecule, system: must outlive the simulation.
- * errors: TBG_INPUT: bad options; a checkpoint of another run (the difference is named); an unfinished run at `path`
- *   while resume = 0; TBG_FAILED. */
+ * errors: TBG_INPUT: bad options; a checkpoint or state of another run (the difference is named); an unfinished run at
+ *   `path` while resume = 0; a finished one without its state or whose frames are not those of the state; TBG_FAILED. */
 int tbg_simulation_create(const tbg_molecule *molecule, const tbg_system *system, const char *path,
                           const tbg_simulation_options *options, int resume, tbg_simulation **out);
 void tbg_simulation_free(tbg_simulation *simulation); /* does not save */
@@ -80,7 +82,7 @@ int tbg_simulation_advance(tbg_simulation *simulation, int *done);
 int tbg_simulation_save(tbg_simulation *simulation); /* checkpoint now; resuming from it equals not having stopped */
 
 /* Write trajectory (frames of run 0, then run 1, ...; extra variables run, potential_energy), topology and
- * diagnostics of the frames so far. When all is complete the checkpoint is removed.
+ * diagnostics of the frames so far. When all is complete the checkpoint becomes path.state.
  * *diagnostics: JSON text, freed by the caller, or NULL. */
 int tbg_simulation_finish(tbg_simulation *simulation, char **diagnostics);
 

@@ -1,5 +1,6 @@
-/* results.c: what a simulation leaves behind: the trajectory at the lowest temperature (run after run), the topology
- * beside it, and the diagnostics by which a user judges convergence. Owns their names and meaning. */
+/* results.c: what a simulation leaves behind: the trajectory at the lowest temperature (run after run), the
+ * topology beside it, and the diagnostics by which a user judges convergence. Owns their names and meaning.
+ */
 #include "base/memory.h"
 #include "dynamics/simulation.h"
 #include "dynamics/starts.h"
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DIAGNOSTICS_LIMIT ((size_t)64 << 20)
+#define VISITS 10
 #define AGREE 0.01 /* independent runs agree unless chance makes their spread in fewer cases than this */
 
 /* Per-frame series of one run, and what is counted over frames. */
@@ -21,7 +24,9 @@ typedef struct {
     tbg_torsion *torsions; /* phi only */
     int64_t n;             /* frames per run */
     double *energy, *phi;  /* [n]; [n_phi][n]: 1 where 0 < phi < 2 */
-    tbg_population *populations; /* [n_phi][runs] */
+    int64_t *dropped;      /* [runs] frames before a run is stationary; what follows is of the others */
+    int *slowest;          /* [runs] which series decided that: -1 the potential energy, else index of phi */
+    tbg_population *populations;                           /* [n_phi][runs] */
     double *mean_energy, *energy_error, *energy_effective; /* [runs] */
     tbg_chemistry chemistry;
     int64_t inverted, turned; /* frames with a centre or a peptide bond that is not as at the start */
@@ -32,6 +37,8 @@ static void analysis_free(analysis *a) {
     free(a->torsions);
     free(a->energy);
     free(a->phi);
+    free(a->dropped);
+    free(a->slowest);
     free(a->populations);
     free(a->mean_energy);
     free(a->energy_error);
@@ -49,17 +56,41 @@ static int analysis_create(const tbg_simulation *s, analysis *a) {
     a->n = s->n_frames;
     a->energy = TBG_NEW(double, a->n);
     a->phi = tbg_alloc((size_t)a->n, (size_t)a->n_phi * sizeof(double));
+    a->dropped = TBG_NEW(int64_t, runs);
+    a->slowest = TBG_NEW(int, runs);
     a->populations = TBG_NEW(tbg_population, a->n_phi * runs);
     a->mean_energy = TBG_NEW(double, runs);
     a->energy_error = TBG_NEW(double, runs);
     a->energy_effective = TBG_NEW(double, runs);
-    if (!a->energy || !a->phi || !a->populations || !a->mean_energy || !a->energy_error || !a->energy_effective)
+    if (!a->energy || !a->phi || !a->dropped || !a->slowest || !a->populations || !a->mean_energy ||
+        !a->energy_error || !a->energy_effective)
         return TBG_FAILED;
     return TBG_OK;
 }
 
+/* Spells in the state. */
+static int64_t visits(int64_t n, const double *inside) {
+    int64_t count = n > 0 && inside[0] > 0;
+    for (int64_t i = 1; i < n; i++)
+        count += inside[i] > 0 && !(inside[i - 1] > 0);
+    return count;
+}
+
+/* Where the slowest of a run's series becomes stationary. Of a state seen a few times only, the first visit
+ * may be chance as well as a transient: then phi decides nothing. */
+static void find_equilibration(analysis *a, int run) {
+    a->dropped[run] = tbg_statistics_equilibration(a->n, a->energy);
+    a->slowest[run] = -1;
+    for (int k = 0; k < a->n_phi; k++) {
+        int64_t start = tbg_statistics_equilibration(a->n, a->phi + k * a->n);
+        if (start > a->dropped[run] && visits(a->n - start, a->phi + k * a->n + start) >= VISITS) {
+            a->dropped[run] = start;
+            a->slowest[run] = k;
+        }
+    }
+}
+
 static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
-    double sum = 0, square = 0, n = (double)a->n;
     for (int64_t i = 0; i < a->n; i++) {
         TBG_TRY(tbg_frames_get(s, i, run, &a->energy[i], s->record_x));
         for (int k = 0; k < a->n_phi; k++) {
@@ -68,15 +99,29 @@ static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
         }
         a->inverted += tbg_chemistry_inverted(&a->chemistry, s->record_x, s->start) > 0;
         a->turned += tbg_chemistry_turned(&a->chemistry, s->record_x, s->start) > 0;
+    }
+    find_equilibration(a, run);
+    int64_t first = a->dropped[run], kept = a->n - first;
+    double sum = 0, square = 0, n = (double)kept;
+    for (int64_t i = first; i < a->n; i++) {
         sum += a->energy[i] - s->plan.start_energy;
         square += pow(a->energy[i] - s->plan.start_energy, 2);
     }
     for (int k = 0; k < a->n_phi; k++)
-        tbg_statistics_population(a->n, a->phi + k * a->n, &a->populations[k * s->exchange.n_runs + run]);
+        tbg_statistics_population(kept, a->phi + k * a->n + first,
+                                  &a->populations[k * s->exchange.n_runs + run]);
     a->mean_energy[run] = s->plan.start_energy + sum / n;
-    a->energy_effective[run] = n / tbg_statistics_inefficiency(a->n, a->energy);
+    a->energy_effective[run] = n / tbg_statistics_inefficiency(kept, a->energy + first);
     a->energy_error[run] = sqrt(fmax(square / n - sum / n * (sum / n), 0) / a->energy_effective[run]);
     return TBG_OK;
+}
+
+/* Share of run r among the frames that count. */
+static double share(const tbg_simulation *s, const analysis *a, int r) {
+    int64_t kept = 0;
+    for (int k = 0; k < s->exchange.n_runs; k++)
+        kept += a->n - a->dropped[k];
+    return (double)(a->n - a->dropped[r]) / (double)kept;
 }
 
 /* JSON has no NaN: null. */
@@ -85,13 +130,13 @@ static json_t *number(double value) {
 }
 
 static json_t *population_json(const tbg_population *p) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "delta_f_kt", number(p->value), "error_kt", number(p->error),
-                     "population", number(p->p), "population_error", number(p->p_error), "effective_samples",
-                     number(p->effective));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "delta_f_kt", number(p->value), "error_kt",
+                     number(p->error), "population", number(p->p), "population_error", number(p->p_error),
+                     "effective_samples", number(p->effective));
 }
 
-/* All runs together: mean population; its error is the larger of the one from within the runs and the one from their
- * spread. */
+/* All runs together: population over their stationary frames; its error is the larger of the one from within
+ * the runs and the one from their spread. */
 static json_t *phi_json(const tbg_simulation *s, const analysis *a, int k) {
     int runs = s->exchange.n_runs;
     const tbg_population *each = a->populations + k * runs;
@@ -99,7 +144,7 @@ static json_t *phi_json(const tbg_simulation *s, const analysis *a, int k) {
     json_t *list = json_array();
     double spread = 0, chi2, p_value;
     for (int r = 0; r < runs; r++) {
-        all.p += each[r].p / runs;
+        all.p += each[r].p * share(s, a, r);
         all.effective += each[r].effective;
         json_array_append_new(list, population_json(&each[r]));
     }
@@ -130,7 +175,7 @@ static json_t *energy_json(const tbg_simulation *s, const analysis *a) {
     json_t *list = json_array();
     double mean = 0, effective = 0, chi2 = NAN, p_value = NAN;
     for (int r = 0; r < runs; r++) {
-        mean += a->mean_energy[r] / runs;
+        mean += a->mean_energy[r] * share(s, a, r);
         effective += a->energy_effective[r];
         if (each) {
             each[r].value = a->mean_energy[r];
@@ -148,6 +193,26 @@ static json_t *energy_json(const tbg_simulation *s, const analysis *a) {
                      runs > 1 ? json_boolean(p_value > AGREE) : json_null(), "runs", list);
 }
 
+/* What to drop at the start of each run. A run that is stationary only in its second half has hardly been
+ * seen so. */
+static json_t *equilibration_json(const tbg_simulation *s, const analysis *a) {
+    json_t *list = json_array();
+    int good = 1;
+    double interval = (double)s->plan.save_steps * s->options.timestep;
+    for (int r = 0; r < s->exchange.n_runs; r++) {
+        int64_t dropped = a->dropped[r];
+        int stationary = dropped <= a->n / 2;
+        const char *slowest = a->slowest[r] < 0 ? "potential energy" : a->torsions[a->slowest[r]].name;
+        good = good && stationary;
+        json_array_append_new(
+            list, json_pack("{s:f, s:I, s:o, s:b}", "equilibration_ps", (double)dropped * interval,
+                            "frames_to_drop", (json_int_t)dropped, "slowest",
+                            dropped ? json_string(slowest) : json_null(), "equilibrated", stationary));
+    }
+    return json_pack("{s:s, s:b, s:o}", "method", "most effective samples (Chodera 2016)", "equilibrated",
+                     good, "runs", list);
+}
+
 static json_t *exchange_json(const tbg_simulation *s) {
     const tbg_exchange *e = &s->exchange;
     json_t *pairs = json_array(), *trips = json_array();
@@ -160,8 +225,8 @@ static json_t *exchange_json(const tbg_simulation *s) {
             accepts += e->accepts[at];
             json_array_append_new(list, number((double)e->accepts[at] / (double)e->attempts[at]));
         }
-        json_array_append_new(pairs, json_pack("{s:f, s:f, s:o, s:o}", "lower_k", e->temperatures[k], "upper_k",
-                                               e->temperatures[k + 1], "acceptance",
+        json_array_append_new(pairs, json_pack("{s:f, s:f, s:o, s:o}", "lower_k", e->temperatures[k],
+                                               "upper_k", e->temperatures[k + 1], "acceptance",
                                                number((double)accepts / (double)attempts), "runs", list));
     }
     for (int r = 0; r < e->n_runs; r++)
@@ -215,6 +280,7 @@ static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
         json_object_set_new(root, "exchange", exchange_json(s));
     if (a->n) {
         json_object_set_new(root, "temperatures", levels_json(s));
+        json_object_set_new(root, "equilibration", equilibration_json(s, a));
         json_object_set_new(root, "potential_energy", energy_json(s, a));
         json_object_set_new(root, "phi", phi);
         json_object_set_new(root, "frames_with_inverted_centre", json_integer(a->inverted));
@@ -284,9 +350,22 @@ static int write_all(tbg_simulation *s, const char *diagnostics) {
     return status;
 }
 
+/* Nothing was run: what is there stays. */
+static int read_diagnostics(const tbg_simulation *s, char **diagnostics) {
+    size_t size;
+    char *json = beside(s->path, ".json");
+    int status = json ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && diagnostics)
+        status = tbg_file_read(json, DIAGNOSTICS_LIMIT, diagnostics, &size);
+    free(json);
+    return status;
+}
+
 int tbg_simulation_finish(tbg_simulation *s, char **diagnostics) {
     analysis a;
     char *text = NULL;
+    if (s->finished)
+        return read_diagnostics(s, diagnostics);
     if (fflush(s->frames))
         return tbg_fail(TBG_FAILED, "%s: cannot be written", s->frames_path);
     int status = analysis_create(s, &a);
@@ -299,10 +378,8 @@ int tbg_simulation_finish(tbg_simulation *s, char **diagnostics) {
         status = text ? write_all(s, text) : tbg_fail(TBG_FAILED, "out of memory");
     }
     analysis_free(&a);
-    if (status == TBG_OK && s->complete) {
-        unlink(s->checkpoint_path);
-        unlink(s->frames_path);
-    }
+    if (status == TBG_OK && s->complete)
+        status = tbg_run_state_close(s);
     if (status == TBG_OK && diagnostics)
         *diagnostics = text;
     else

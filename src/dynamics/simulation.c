@@ -1,6 +1,6 @@
-/* simulation.c: a run from start structure to its last frame: minimise, choose the ladder, equilibrate, produce.
- * Refuses options that cannot be, and stops when an energy is no longer finite. Files are in run_state.c and
- * results.c. */
+/* simulation.c: a run from start structure to its last frame: minimise, choose the ladder, equilibrate,
+ * produce. Refuses options that cannot be, and stops when an energy is no longer finite. Files are in
+ * run_state.c and results.c. */
 #include "dynamics/simulation.h"
 #include "base/memory.h"
 #include "base/progress.h"
@@ -48,8 +48,8 @@ int tbg_simulation_check(const tbg_simulation_options *o) {
     if (o->replicas != 1) {
         TBG_TRY(range("max-temperature", o->max_temperature, 1, 10000, "K"));
         if (!(o->max_temperature > o->temperature))
-            return tbg_fail(TBG_INPUT, "max-temperature %g K must be above temperature %g K", o->max_temperature,
-                            o->temperature);
+            return tbg_fail(TBG_INPUT, "max-temperature %g K must be above temperature %g K",
+                            o->max_temperature, o->temperature);
     }
     TBG_TRY(range("replicas", o->replicas, 0, 256, ""));
     TBG_TRY(range("exchange-rate", o->exchange_rate, 0.01, 0.95, ""));
@@ -61,8 +61,8 @@ int tbg_simulation_check(const tbg_simulation_options *o) {
     TBG_TRY(range("save-every", o->save_every, o->timestep, 1e6, "ps"));
     TBG_TRY(range("exchange-every", o->exchange_every, o->timestep, 1e6, "ps"));
     if (o->time < o->save_every)
-        return tbg_fail(TBG_INPUT, "time %g ps is shorter than save-every %g ps: no frame would be saved", o->time,
-                        o->save_every);
+        return tbg_fail(TBG_INPUT, "time %g ps is shorter than save-every %g ps: no frame would be saved",
+                        o->time, o->save_every);
     return TBG_OK;
 }
 
@@ -71,8 +71,8 @@ int tbg_simulation_check(const tbg_simulation_options *o) {
 static int pilot(const tbg_simulation *s, double *heat_capacity) {
     const tbg_simulation_options *o = &s->options;
     tbg_lanes *l;
-    TBG_TRY(tbg_lanes_create(&s->source, s->system->mass, TBG_LANES, o->timestep, o->friction > 0 ? o->friction : 1,
-                             o->seed ^ 0x9e3779b97f4a7c15ULL, 1, &l));
+    TBG_TRY(tbg_lanes_create(&s->source, s->system->mass, TBG_LANES, o->timestep,
+                             o->friction > 0 ? o->friction : 1, o->seed ^ 0x9e3779b97f4a7c15ULL, 1, &l));
     for (int k = 0; k < TBG_LANES; k++) {
         l->temperature[k] = o->temperature;
         tbg_lanes_set_positions(l, k, s->start);
@@ -113,7 +113,8 @@ static void plan_steps(tbg_simulation *s) {
     tbg_simulation_plan *p = &s->plan;
     p->save_steps = llround(o->save_every / o->timestep);
     p->exchange_steps = divisor(p->save_steps, llround(o->exchange_every / o->timestep));
-    p->equilibrate_steps = (int64_t)ceil(o->equilibrate / o->timestep / (double)p->save_steps - 1e-9) * p->save_steps;
+    p->equilibrate_steps =
+        (int64_t)ceil(o->equilibrate / o->timestep / (double)p->save_steps - 1e-9) * p->save_steps;
     int64_t frames = (int64_t)floor(o->time / o->timestep / (double)p->save_steps + 1e-9);
     p->total_steps = p->equilibrate_steps + frames * p->save_steps;
 }
@@ -177,11 +178,13 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
     s->path = tbg_strdup(path);
     s->checkpoint_path = suffixed(path, ".checkpoint");
     s->frames_path = suffixed(path, ".frames");
+    s->state_path = suffixed(path, ".state");
     s->start = TBG_NEW(double, 3 * n);
     s->record_x = TBG_NEW(double, 3 * n);
     s->record_size = sizeof(double) + 3 * n * sizeof(float);
     s->record = TBG_NEW(char, s->record_size);
-    if (!s->path || !s->checkpoint_path || !s->frames_path || !s->start || !s->record_x || !s->record)
+    if (!s->path || !s->checkpoint_path || !s->frames_path || !s->state_path || !s->start || !s->record_x ||
+        !s->record)
         return TBG_FAILED;
     p->n_atoms = (int)n;
     p->runs = o->runs;
@@ -190,6 +193,8 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
     if (!resume && !access(s->checkpoint_path, F_OK))
         return tbg_fail(TBG_INPUT, "%s: an unfinished run is there; continue it with --resume, or remove it",
                         s->checkpoint_path);
+    if (resume)
+        TBG_TRY(tbg_run_state_reopen(s));
     TBG_TRY(tbg_run_state_peek(s, &found, p));
     TBG_TRY(tbg_force_source_create(s->system, &s->source, &s->source_owner));
     if (!found) {
@@ -200,9 +205,10 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
                 tbg_exchange_replicas(p->heat_capacity, o->temperature, o->max_temperature, o->exchange_rate);
         }
     }
-    TBG_TRY(tbg_exchange_create(o->runs, p->replicas, o->temperature, o->max_temperature, o->seed, &s->exchange));
-    TBG_TRY(tbg_lanes_create(&s->source, s->system->mass, o->runs * p->replicas, o->timestep, o->friction, o->seed,
-                             o->threads, &s->lanes));
+    TBG_TRY(
+        tbg_exchange_create(o->runs, p->replicas, o->temperature, o->max_temperature, o->seed, &s->exchange));
+    TBG_TRY(tbg_lanes_create(&s->source, s->system->mass, o->runs * p->replicas, o->timestep, o->friction,
+                             o->seed, o->threads, &s->lanes));
     s->potential_sum = TBG_NEW(double, p->replicas);
     s->kinetic_sum = TBG_NEW(double, p->replicas);
     if (!s->potential_sum || !s->kinetic_sum)
@@ -212,15 +218,16 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
     else
         TBG_TRY(place_lanes(s));
     TBG_TRY(find_groups(s));
-    TBG_TRY(tbg_frames_open(s, found));
+    if (!s->finished)
+        TBG_TRY(tbg_frames_open(s, found));
     p->lanes = s->lanes->n_lanes;
     p->idle_lanes = s->lanes->n_blocks * TBG_LANES - p->lanes;
     p->threads = s->lanes->threads;
     p->temperatures = s->exchange.temperatures;
     p->simd = tbg_simd_name(tbg_simd_level());
     if (p->heat_capacity > 0 && p->replicas > 1)
-        p->predicted_acceptance =
-            tbg_exchange_acceptance(p->heat_capacity, s->exchange.temperatures[1] / s->exchange.temperatures[0]);
+        p->predicted_acceptance = tbg_exchange_acceptance(p->heat_capacity, s->exchange.temperatures[1] /
+                                                                                s->exchange.temperatures[0]);
     s->last_checkpoint = tbg_seconds();
     return TBG_OK;
 }
@@ -258,6 +265,7 @@ void tbg_simulation_free(tbg_simulation *s) {
     free(s->path);
     free(s->checkpoint_path);
     free(s->frames_path);
+    free(s->state_path);
     free(s->start);
     free(s->potential_sum);
     free(s->kinetic_sum);
@@ -278,11 +286,12 @@ int64_t tbg_simulation_step(const tbg_simulation *s) {
 static int check_energies(const tbg_simulation *s) {
     for (int l = 0; l < s->lanes->n_lanes; l++)
         if (!isfinite(s->lanes->energy[l]))
-            return tbg_fail(TBG_FAILED,
-                            "run %d, replica at %g K: the energy is no longer finite at step %lld; try a smaller "
-                            "timestep than %g fs",
-                            l / s->exchange.n_replicas, s->lanes->temperature[l], (long long)s->lanes->step,
-                            s->options.timestep * 1000);
+            return tbg_fail(
+                TBG_FAILED,
+                "run %d, replica at %g K: the energy is no longer finite at step %lld; try a smaller "
+                "timestep than %g fs",
+                l / s->exchange.n_replicas, s->lanes->temperature[l], (long long)s->lanes->step,
+                s->options.timestep * 1000);
     return TBG_OK;
 }
 
@@ -309,7 +318,8 @@ static void advance_groups(tbg_simulation *s, int64_t pieces) {
         int first = s->groups[g][0] * k / TBG_LANES, last = (s->groups[g][1] * k + TBG_LANES - 1) / TBG_LANES;
         for (int64_t i = 0; i < pieces; i++) {
             for (int b = first; b < last; b++) {
-                tbg_lanes_advance_block(l, b, l->step + i * s->plan.exchange_steps, s->plan.exchange_steps, scratch);
+                tbg_lanes_advance_block(l, b, l->step + i * s->plan.exchange_steps, s->plan.exchange_steps,
+                                        scratch);
                 if (i == pieces - 1)
                     tbg_lanes_center_block(l, b);
                 if (k > 1 || i == pieces - 1)
@@ -350,7 +360,8 @@ int tbg_simulation_advance(tbg_simulation *s, int *done) {
     const tbg_simulation_plan *p = &s->plan;
     s->complete = s->lanes->step >= p->total_steps;
     if (!s->complete) {
-        (s->n_groups >= s->lanes->threads ? advance_groups : advance_together)(s, p->save_steps / p->exchange_steps);
+        (s->n_groups >= s->lanes->threads ? advance_groups
+                                          : advance_together)(s, p->save_steps / p->exchange_steps);
         TBG_TRY(tbg_simulation_arrived(s));
     }
     *done = s->complete;
@@ -358,5 +369,5 @@ int tbg_simulation_advance(tbg_simulation *s, int *done) {
 }
 
 int tbg_simulation_save(tbg_simulation *s) {
-    return tbg_run_state_write(s);
+    return s->finished ? TBG_OK : tbg_run_state_write(s);
 }

@@ -29,6 +29,26 @@ double tbg_statistics_inefficiency(int64_t n, const double *a) {
     return g < 1 ? 1 : g;
 }
 
+int64_t tbg_statistics_equilibration(int64_t n, const double *a) {
+    enum { MOST = 64 };
+    int64_t start[MOST];
+    double samples[MOST], best = 0;
+    int tried = 0;
+    if (n < 8)
+        return 0;
+    for (int64_t at = 0; at <= n * 3 / 4 && tried < MOST; tried++) {
+        start[tried] = at;
+        samples[tried] = (double)(n - at) / tbg_statistics_inefficiency(n - at, a + at);
+        best = fmax(best, samples[tried]);
+        int64_t step = at / 4, least = n / 256 + 1;
+        at += step > least ? step : least;
+    }
+    int chosen = 0;
+    while (samples[chosen] < best)
+        chosen++;
+    return start[chosen];
+}
+
 void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out) {
     double p = 0;
     for (int64_t i = 0; i < n; i++)
@@ -43,8 +63,8 @@ void tbg_statistics_population(int64_t n, const double *inside, tbg_population *
     }
 }
 
-/* Upper tail of the chi-square distribution: the regularised incomplete gamma function Q(k/2, x/2), by its series
- * below the mean and its continued fraction above. */
+/* Upper tail of the chi-square distribution: the regularised incomplete gamma function Q(k/2, x/2), by its
+ * series below the mean and its continued fraction above. */
 static double chi2_tail(double x, int k) {
     double a = k / 2.0, y = x / 2;
     if (!(y > 0))

@@ -23,8 +23,8 @@ static tbg_lanes *lanes_for(const tbg_exchange *e, uint64_t seed) {
     return lanes;
 }
 
-/* Energies drawn exactly from a two-level system at every temperature: exchanges accept as often as the four cases
- * say, and leave the distribution at every temperature as it was (which a wrong criterion does not). */
+/* Energies drawn exactly from a two-level system at every temperature: exchanges accept as often as the four
+ * cases say, and leave the distribution at every temperature as it was (which a wrong criterion does not). */
 static void two_level_system_is_exact(void **state) {
     (void)state;
     enum { ROUNDS = 40000, RUNS = 4, K = 3 };
@@ -44,7 +44,8 @@ static void two_level_system_is_exact(void **state) {
         tbg_exchange_round(&e, lanes);
         for (int l = 0; l < RUNS * K; l++)
             seen[e.level[l]] += lanes->energy[l] > 0;
-        memset(lanes->v, 0, sizeof(float) * 9 * TBG_LANES); /* scaled for ever they would leave the range of float */
+        memset(lanes->v, 0,
+               sizeof(float) * 9 * TBG_LANES); /* scaled for ever they would leave the range of float */
     }
     double n = (double)ROUNDS * RUNS;
     for (int k = 0; k < K; k++)
@@ -83,7 +84,8 @@ static void oscillators_stay_at_their_temperatures(void **state) {
         }
     }
     double n = (double)(ROUNDS - 100) * RUNS;
-    for (int k = 0; k < K; k++) { /* each is 9/2 kT on average, with variance 9/2 (kT)^2; correlated over a few rounds */
+    for (int k = 0; k < K;
+         k++) { /* each is 9/2 kT on average, with variance 9/2 (kT)^2; correlated over a few rounds */
         double kT = TBG_BOLTZMANN * e.temperatures[k], error = 5 * sqrt(4.5 / (n / 6)) / 4.5;
         if (!(fabs(square[k] / n / (4.5 * kT) - 1) < error))
             fail_msg("level %d: potential %g of 1 +- %g", k, square[k] / n / (4.5 * kT), error);
@@ -168,6 +170,63 @@ static void inefficiency_of_a_known_process(void **state) {
     free(a);
 }
 
+static double transient(int fades, double length, int j) {
+    return length == 0 ? 0 : fades ? 8 * exp(-j * log(16) / length) : j < length ? 5 : 0;
+}
+
+/* Correlated noise with a known transient that fades or that ends with a step: it is dropped, and not much more. */
+static void equilibration_of_series_with_a_transient(void **state) {
+    (void)state;
+    enum { N = 4000, SERIES = 40 };
+    double *a = malloc(N * sizeof *a);
+    const double rho = 0.8, length[] = {0, 100, 400, 1000};
+    for (int kind = 0; kind < 2; kind++)
+        for (int k = 0; k < 4; k++) {
+            double dropped = 0, longest = 0, left = 0, bias = 0;
+            for (int i = 0; i < SERIES; i++) {
+                tbg_random_normal(5, TBG_STREAM(TBG_STREAM_TEST, 50 + i), 0, N, a);
+                for (int j = 1; j < N; j++)
+                    a[j] = rho * a[j - 1] + sqrt(1 - rho * rho) * a[j];
+                for (int j = 0; j < N; j++)
+                    a[j] += transient(kind, length[k], j);
+                int start = (int)tbg_statistics_equilibration(N, a);
+                double mean = 0, rest = 0;
+                for (int j = start; j < N; j++) {
+                    mean += a[j] / (N - start);
+                    rest += transient(kind, length[k], j) / (N - start);
+                }
+                bias += mean / SERIES;
+                dropped += (double)start / SERIES;
+                longest = fmax(longest, start);
+                left = fmax(left, rest);
+            }
+            /* undropped, the longest would be off by 1.2 and 0.7; the standard error of a mean is 3 / sqrt(N) */
+            if (!(left < (kind ? 3 : 1) * 3 / sqrt(N) && fabs(bias) < 2 * 3 / sqrt(N)))
+                fail_msg("kind %d, transient %g: the rest is off by up to %g, mean %g", kind, length[k], left, bias);
+            if (!(dropped <= 2 * length[k] + 0.05 * N && longest < N / 2))
+                fail_msg("kind %d, transient %g: dropped %g on average, at most %g", kind, length[k], dropped,
+                         longest);
+        }
+    /* an indicator that starts in a state it leaves for good at 1500, then visits in short spells */
+    for (int j = 0; j < N; j++)
+        a[j] = j < 1500 || tbg_random_below(1, TBG_STREAM(TBG_STREAM_TEST, 8), (uint64_t)j / 5, 10) == 0;
+    int64_t start = tbg_statistics_equilibration(N, a);
+    assert_true(start >= 1450 && start < 2200);
+    /* one that never changes tells nothing; nor do very short ones */
+    for (int j = 0; j < N; j++)
+        a[j] = 1;
+    assert_true(tbg_statistics_equilibration(N, a) == 0);
+    for (int n = 0; n < 60; n++)
+        assert_true(tbg_statistics_equilibration(n, a) == 0);
+    for (int j = 0; j < 60; j++)
+        a[j] = exp(-j);
+    for (int n = 0; n < 60; n++) {
+        start = tbg_statistics_equilibration(n, a);
+        assert_true(start >= 0 && start <= n * 3 / 4);
+    }
+    free(a);
+}
+
 static void populations_and_agreement(void **state) {
     (void)state;
     double inside[1000];
@@ -179,7 +238,8 @@ static void populations_and_agreement(void **state) {
     assert_true(fabs(p.value + log(p.p / (1 - p.p))) < 1e-12);
     double chi2, value;
     /* two values d apart with error 1 each: chi2 = d^2/2; 5 % of 1 degree of freedom is 3.8415 */
-    tbg_population two[3] = {{.value = 0, .error = 1}, {.value = sqrt(2 * 3.841458821), .error = 1}, {.value = 0}};
+    tbg_population two[3] = {
+        {.value = 0, .error = 1}, {.value = sqrt(2 * 3.841458821), .error = 1}, {.value = 0}};
     tbg_statistics_agreement(2, two, &chi2, &value);
     assert_true(fabs(chi2 - 3.841458821) < 1e-9 && fabs(value - 0.05) < 1e-6);
     /* three values: 2 degrees of freedom, exp(-chi2/2) */
@@ -203,6 +263,7 @@ int main(void) {
         cmocka_unit_test(velocities_are_scaled_and_trips_counted),
         cmocka_unit_test(ladder_reaches_its_rate),
         cmocka_unit_test(inefficiency_of_a_known_process),
+        cmocka_unit_test(equilibration_of_series_with_a_transient),
         cmocka_unit_test(populations_and_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,7 +38,7 @@ static int tear_down(void **state) {
 
 #define RUN                                                                                                  \
     TBG_PROGRAM                                                                                              \
-        " simulate A-NME -f amber99sbildn-obc --runs 2 --replicas 2 --max-temperature 400 -q --threads 1 "
+    " simulate A-NME -f amber99sbildn-obc --runs 2 --replicas 2 --max-temperature 400 -q --threads 1 "
 
 static void a_run_and_its_json(void **state) {
     (void)state;
@@ -70,6 +70,31 @@ static void term_saves_and_resume_equals_no_stop(void **state) {
     assert_int_equal(shell("cmp whole.nc parts.nc && cmp whole.json parts.json"), 0);
 }
 
+static void a_longer_time_goes_on(void **state) {
+    (void)state;
+#define LONGER RUN "--save-every 0.5 --equilibrate 0.001 "
+    assert_int_equal(shell(LONGER "--time 0.006 -o once.nc"), 0);
+    assert_int_equal(shell(LONGER "--time 0.002 -o twice.nc"), 0);
+    assert_int_equal(shell(LONGER "--time 0.006 -o twice.nc 2>said; test $? = 2 && grep -q -e --resume said"),
+                     0);
+    assert_int_equal(
+        shell(LONGER
+              "--time 0.006 -o twice.nc --resume 2>said && grep -q 'resumed 0.002 ns into production' said"),
+        0);
+    assert_int_equal(
+        shell("cmp once.nc twice.nc && cmp once.json twice.json && cmp once.nc.state twice.nc.state"), 0);
+    assert_int_equal(shell("touch -d '2001-01-01' twice.nc"), 0);
+    assert_int_equal(
+        shell(LONGER "--time 0.006 -o twice.nc --resume 2>said && grep -q 'complete already: 0.006 ns' said"),
+        0);
+    assert_int_equal(shell("test ! twice.nc -nt once.nc"), 0);
+    assert_int_equal(shell(LONGER "--time 0.008 --seed 9 -o twice.nc --resume"), 2);
+    assert_int_equal(shell("rm twice.nc.state"), 0);
+    assert_int_equal(shell(LONGER "--time 0.008 -o twice.nc --resume"), 2);
+    assert_int_equal(shell(LONGER "--time 0.002 -o once.nc --resume --overwrite"), 0);
+    assert_int_equal(shell("test $(stat -c %%s once.nc) -lt $(stat -c %%s twice.nc)"), 0);
+}
+
 static void wrong_usage_is_refused(void **state) {
     (void)state;
     assert_int_equal(shell(RUN "-o x.nc"), 2); /* no time */
@@ -96,6 +121,12 @@ static void lists(void **state) {
                      0);
     assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
     assert_int_equal(shell("sha256sum -c sums && test ! set/A-NME.nc -nt list.json"), 0);
+    /* longer: only when asked for */
+    assert_int_equal(shell(LIST "--list list.json:a -o set --time 0.003"), 0);
+    assert_int_equal(shell("sha256sum -c sums"), 0);
+    assert_int_equal(shell(LIST "--list list.json:a -o set --time 0.003 --resume"), 0);
+    assert_int_equal(
+        shell("grep -q '\"frames\": 6' set/A-NME.json && grep -q '\"frames\": 6' set/G-NME.json"), 0);
     assert_int_equal(shell(LIST "--list list.json:b -o set"), 2);
     assert_int_equal(shell(LIST "--list list.json:c -o set"), 2);
     assert_int_equal(shell(LIST "--list list.json -o set"), 2);
@@ -119,14 +150,21 @@ static void the_data_set_script(void **state) {
     assert_int_equal(shell(SCRIPT), 0);
     assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && cd data && sha256sum -c SHA256SUMS"), 0);
     assert_int_equal(shell(SCRIPT), 0);
-    assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && echo x >> data/A-NME.nc"), 0);
+    assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && sleep 1"), 0);
+    assert_int_equal(shell(SCRIPT "--time 0.003 --resume"), 0); /* longer: the list follows */
+    assert_int_equal(shell("grep -q '\"frames\": 6' data/A-NME.json"), 0);
+    assert_int_equal(shell("test $(wc -l < data/SHA256SUMS) = 2 && cd data && sha256sum -c SHA256SUMS"), 0);
+    assert_int_equal(shell("echo x >> data/A-NME.nc"), 0);
     assert_int_equal(shell(SCRIPT), 1);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_run_and_its_json),     cmocka_unit_test(term_saves_and_resume_equals_no_stop),
-        cmocka_unit_test(wrong_usage_is_refused), cmocka_unit_test(lists),
+        cmocka_unit_test(a_run_and_its_json),
+        cmocka_unit_test(a_longer_time_goes_on),
+        cmocka_unit_test(term_saves_and_resume_equals_no_stop),
+        cmocka_unit_test(wrong_usage_is_refused),
+        cmocka_unit_test(lists),
         cmocka_unit_test(the_data_set_script),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,5 +1,5 @@
-/* test_simulation.c: whole runs of alanine dipeptide: stopping and resuming, threads, refusals, and the physics of the
- * real force field (constant energy, equipartition). */
+/* test_simulation.c: whole runs of alanine dipeptide: stopping and resuming, threads, refusals, and the
+ * physics of the real force field (constant energy, equipartition). */
 #include "tbg_test.h"
 #include "base/progress.h"
 #include "dynamics/simulation.h"
@@ -137,7 +137,8 @@ static void stopping_and_threads_change_nothing(void **state) {
     assert_int_equal(t->n_frames, 6 * 20);
     assert_int_equal(t->n_atoms, 22);
     assert_true(t->temperature == 300 && !strcmp(t->forcefield, "amber99sbildn-obc") && t->topology_pdb);
-    const double *index = tbg_trajectory_extra(t, "run"), *energy = tbg_trajectory_extra(t, "potential_energy");
+    const double *index = tbg_trajectory_extra(t, "run"),
+                 *energy = tbg_trajectory_extra(t, "potential_energy");
     assert_true(index && energy);
     tbg_engine *engine;
     assert_ok(tbg_engine_create("reference", molecule, peptide, 1, &engine));
@@ -151,6 +152,115 @@ static void stopping_and_threads_change_nothing(void **state) {
     }
     tbg_engine_free(engine);
     tbg_trajectory_free(t);
+}
+
+static void prolong(const char *path, const tbg_simulation_options *o, int stop_at) {
+    tbg_simulation *s;
+    int done = 0;
+    assert_ok(tbg_simulation_create(molecule, peptide, path, o, 1, &s));
+    for (int frames = 0; !done; frames++) {
+        assert_ok(tbg_simulation_advance(s, &done));
+        if (frames == stop_at) {
+            assert_ok(tbg_simulation_save(s));
+            assert_ok(tbg_simulation_finish(s, NULL)); /* what an interrupted program writes */
+            tbg_simulation_free(s);
+            assert_ok(tbg_simulation_create(molecule, peptide, path, o, 1, &s));
+        }
+    }
+    assert_ok(tbg_simulation_finish(s, NULL));
+    tbg_simulation_free(s);
+}
+
+static void assert_same_run(const char *a, const char *b) {
+    static const char *const suffixes[] = {".nc", ".json", ".pdb", ".nc.state"};
+    for (int i = 0; i < 4; i++) {
+        char x[160], y[160];
+        snprintf(x, sizeof x, "%s/%s%s", folder, a, suffixes[i]);
+        snprintf(y, sizeof y, "%s/%s%s", folder, b, suffixes[i]);
+        assert_same_files(x, y, 1);
+    }
+}
+
+/* A finished run goes on to a longer time as if it had never ended: in one piece, in two, and interrupted. */
+static void a_finished_run_goes_on(void **state) {
+    (void)state;
+    tbg_simulation_options o = short_run(), shorter = o;
+    run(in_folder("p.nc"), &o, 0);
+    shorter.time = 0.7;
+    run(in_folder("q.nc"), &shorter, 3);
+    prolong(in_folder("q.nc"), &o, -1);
+    assert_same_run("p", "q");
+    run(in_folder("t.nc"), &shorter, 0);
+    shorter.time = 1.1;
+    prolong(in_folder("t.nc"), &shorter, 1);
+    prolong(in_folder("t.nc"), &o, 4);
+    assert_same_run("p", "t");
+    /* not longer: nothing to do, nothing is touched, and it says so */
+    tbg_simulation *s;
+    int done = 0;
+    char *text, *there, path[160];
+    size_t size;
+    snprintf(path, sizeof path, "%s", in_folder("q.nc"));
+    assert_ok(tbg_simulation_create(molecule, peptide, path, &shorter, 1, &s));
+    assert_true(tbg_simulation_plan_of(s)->first_step > tbg_simulation_plan_of(s)->total_steps);
+    assert_ok(tbg_simulation_advance(s, &done));
+    assert_int_equal(done, 1);
+    assert_ok(tbg_simulation_save(s));
+    assert_ok(tbg_simulation_finish(s, &text));
+    assert_ok(tbg_file_read(in_folder("p.json"), 1 << 20, &there, &size));
+    assert_string_equal(text, there);
+    free(text);
+    free(there);
+    tbg_simulation_free(s);
+    assert_same_run("p", "q");
+}
+
+/* Of another run, without its state, without its frames, with other frames, damaged: refused, and left as it
+ * was. */
+static void refuses_to_continue_what_it_cannot(void **state) {
+    (void)state;
+    tbg_simulation_options o = short_run(), other;
+    o.time = 0.5;
+    run(in_folder("u.nc"), &o, 0);
+    other = o;
+    other.seed = 6;
+    run(in_folder("v.nc"), &other, 0);
+    tbg_simulation *s;
+    char path[160], kept[160], command[600];
+    snprintf(path, sizeof path, "%s", in_folder("u.nc"));
+    snprintf(kept, sizeof kept, "%s", in_folder("u.nc.state"));
+    other.time = o.time = 1;
+    assert_int_equal(tbg_simulation_create(molecule, peptide, path, &other, 1, &s), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "seed 5"));
+#define REFUSED(break_it, word)                                                                              \
+    snprintf(command, sizeof command, "cd %s && cp u.nc u.keep && cp u.nc.state s.keep && " break_it,        \
+             folder);                                                                                        \
+    assert_int_equal(system(command), 0);                                                                    \
+    assert_int_equal(tbg_simulation_create(molecule, peptide, path, &o, 1, &s), TBG_INPUT);                  \
+    if (!strstr(tbg_message(), word))                                                                        \
+        fail_msg("after %s: %s", break_it, tbg_message());                                                   \
+    assert_true(access(in_folder("u.nc.checkpoint"), F_OK) && access(in_folder("u.nc.frames"), F_OK));       \
+    snprintf(command, sizeof command, "cd %s && mv u.keep u.nc && mv s.keep u.nc.state", folder);            \
+    assert_int_equal(system(command), 0)
+    REFUSED("rm u.nc.state", "u.nc.state");
+    REFUSED("cp v.nc u.nc", "its frames are not those");
+    REFUSED("cp p.nc u.nc", "its frames are not those");
+    REFUSED("truncate -s -100 u.nc", "u.nc");
+    REFUSED("truncate -s 1000 u.nc.state", "not a complete state");
+    REFUSED("cp v.nc.state u.nc.state", "seed 6");
+#undef REFUSED
+    assert_ok(tbg_simulation_create(molecule, peptide, path, &o, 1, &s)); /* unharmed */
+    tbg_simulation_free(s);
+    /* what was begun counts as unfinished */
+    assert_int_equal(tbg_simulation_create(molecule, peptide, path, &o, 0, &s), TBG_INPUT);
+    /* started over, nothing of the finished run is used; also where its frames were removed */
+    unlink(in_folder("p.nc"));
+    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("p.nc"), &o, 1, &s));
+    assert_true(tbg_simulation_plan_of(s)->first_step == 0);
+    tbg_simulation_free(s);
+    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("v.nc"), &o, 0, &s));
+    assert_true(tbg_simulation_plan_of(s)->first_step == 0);
+    tbg_simulation_free(s);
 }
 
 static void one_byte(const char *path, long at, int truncate_there) {
@@ -222,9 +332,9 @@ static void refuses_options_that_cannot_be(void **state) {
     (void)state;
     tbg_simulation_options good = short_run(), o;
     assert_ok(tbg_simulation_check(&good));
-#define REFUSED(change)                                                                                                \
-    o = good;                                                                                                          \
-    change;                                                                                                            \
+#define REFUSED(change)                                                                                      \
+    o = good;                                                                                                \
+    change;                                                                                                  \
     assert_int_equal(tbg_simulation_check(&o), TBG_INPUT)
     REFUSED(o.temperature = 0);
     REFUSED(o.temperature = NAN);
@@ -385,6 +495,8 @@ static void atoms_share_the_kinetic_energy(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stopping_and_threads_change_nothing),
+        cmocka_unit_test(a_finished_run_goes_on),
+        cmocka_unit_test(refuses_to_continue_what_it_cannot),
         cmocka_unit_test(refuses_what_is_not_its_checkpoint),
         cmocka_unit_test(refuses_options_that_cannot_be),
         cmocka_unit_test(a_blown_up_run_is_named),
