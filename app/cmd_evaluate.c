@@ -113,11 +113,13 @@ int app_evaluate(const app_evaluation *o, tbg_ensemble **ensemble, tbg_ensemble_
             return TBG_FAILED;
         fprintf(stderr, "tbg: no energies of the reference: %s\n", tbg_message());
     }
-    return tbg_ensemble_evaluate(*ensemble, summary, *reference, o->transport, o->lag, evaluation);
+    return tbg_ensemble_evaluate(*ensemble, summary, *reference, o->transport, o->lag,
+                                 o->errors ? (int)o->bootstrap : 0, evaluation);
 }
 
 int cmd_evaluate(int argc, char **argv) {
     app_evaluation o = APP_EVALUATION_DEFAULTS;
+    o.errors = 1;
     int json = 0;
     const app_option options[] = {
         {"reference", 'r', APP_STRING, &o.reference, "FILES",

@@ -8,6 +8,7 @@ typedef struct {
     const char *directory, *reference; /* reference: paths with commas, or NULL */
     double burn_in, lag;               /* ps */
     int64_t transport, energies, bootstrap, threads;
+    int errors; /* of the distances too */
 } app_evaluation;
 #define APP_EVALUATION_DEFAULTS                                                                              \
     { .lag = 500, .transport = 4000, .energies = 10000, .bootstrap = 200 }

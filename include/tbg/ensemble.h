@@ -63,6 +63,10 @@ void tbg_selection_free(tbg_selection *s);
 typedef struct {
     double value, error; /* one standard error; NAN where there is none */
 } tbg_estimate;
+/* Of a figure, by resampling: one standard error, and where 95 % of the resamplings lie; NAN: unknown. */
+typedef struct {
+    double error, low, high;
+} tbg_spread;
 
 /* One of the two states of a phi torsion: what its free energy rests on. */
 typedef struct {
@@ -87,6 +91,7 @@ typedef struct {
                         it has the whole shift that weighting made added in quadrature: weights that rest on a
                         few samples do not establish it */
     double bootstrap_error;
+    double low, high;   /* 95 % of the bootstrap where reliable, otherwise 1.96 errors on either side */
     int lost;           /* bootstrap replicas in which one side was empty */
     int reliable;       /* weighted, and both states have the samples and the tails */
     int out_of_reach;   /* proline: its ring keeps phi out of 0 < phi < 2, so that none there is no remark */
@@ -110,6 +115,8 @@ typedef struct {
     double nll_mean;      /* mean of -log_q, Angstrom, over samples that count */
     double nll_published; /* the same without the prior's constant (the published convention) */
     double energy_mean, energy_mean_weighted; /* U/kT */
+    tbg_spread valid_spread; /* of n_valid / n_generated */
+    tbg_spread ess_raw_spread, ess_clipped_spread, pareto_k_spread, nll_spread; /* per valid; nll_mean */
     char advice[1600];
 } tbg_ensemble_summary;
 /* replicas: of the bootstrap; 0: 200. */
@@ -160,6 +167,12 @@ int tbg_wasserstein_line(long n, const double *x, const double *wx, long m, cons
 int tbg_transport_assign(int n, const double *cost, int *column, double *total);
 /* W2 of two equal-size sets of n points in `dimension` coordinates; wrapped: coordinates are angles. */
 int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2);
+/* The same and its standard error, to first order in the change of either distribution (central limit theorem of
+ * optimal transport, del Barrio and Loubes 2019: the dual potentials are the influence functions of W2^2): all [n_all]
+ * are the samples that x was drawn from, weight: [n_all] (NULL: equal); y: frames in order of time, whose part comes
+ * from contiguous blocks. */
+int tbg_wasserstein_points_error(int n, int dimension, int wrapped, const double *x, const double *y, long n_all,
+                                 const double *all, const double *weight, double *w2, double *error);
 /* m draws with replacement by systematic resampling. index: [m] ascending. */
 void tbg_resample(long n, const double *weight, long m, uint64_t seed, long *index);
 
@@ -217,8 +230,21 @@ int tbg_reference_energies(tbg_reference *r, const tbg_molecule *molecule, const
  */
 int tbg_ramachandran_pairs(int n, const tbg_torsion *torsions, int (*pair)[2], int most);
 
+/* Figures of an evaluation that have spreads. */
+enum {
+    TBG_ENERGY_W1_PROPOSAL,
+    TBG_ENERGY_W2_PROPOSAL,
+    TBG_ENERGY_W1,
+    TBG_ENERGY_W2,
+    TBG_TORUS_W2_PROPOSAL,
+    TBG_TORUS_W2,
+    TBG_TICA_W2_PROPOSAL,
+    TBG_TICA_W2,
+    TBG_SPREADS
+};
 typedef struct {
     long n_transport; /* points in the two-dimensional transports */
+    tbg_spread spread[TBG_SPREADS];
     double energy_w1_proposal, energy_w2_proposal, energy_w1, energy_w2, energy_w1_reference,
         energy_w2_reference;
     double torus_w2_proposal, torus_w2,
@@ -232,9 +258,11 @@ typedef struct {
     long n_reference;
     char note[400]; /* what could not be computed and why */
 } tbg_evaluation;
-/* n_transport: 0 for 4,000. lag: ps, 0 for 500. */
+/* n_transport: 0 for 4,000. lag: ps, 0 for 500. replicas: resamplings for the energies' errors, 0: no errors of
+ * distances. */
 int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
-                          const tbg_reference *reference, long n_transport, double lag, tbg_evaluation *out);
+                          const tbg_reference *reference, long n_transport, double lag, int replicas,
+                          tbg_evaluation *out);
 int tbg_evaluation_json(const tbg_evaluation *v, const tbg_ensemble *e, const tbg_ensemble_summary *summary,
                         char **text);
 #endif

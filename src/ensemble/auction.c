@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { K = 24 };
 
@@ -111,7 +112,7 @@ static int phase(auction *a, double epsilon) {
     return TBG_OK;
 }
 
-int tbg_auction(int n, tbg_cost_row cost, const void *context, double *total) {
+int tbg_auction(int n, tbg_cost_row cost, const void *context, double *total, double *price) {
     auction a = {.n = n, .cost = cost, .context = context};
     *total = 0;
     a.price = tbg_alloc(2 * (size_t)n, sizeof *a.price);
@@ -141,6 +142,8 @@ int tbg_auction(int n, tbg_cost_row cost, const void *context, double *total) {
             *total += a.row[a.held[i]];
         }
     }
+    if (status == TBG_OK && price)
+        memcpy(price, a.price, (size_t)n * sizeof *price);
     free(a.price);
     free(a.list);
     free(a.owner);

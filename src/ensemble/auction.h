@@ -9,5 +9,7 @@ typedef void (*tbg_cost_row)(const void *context, int i, double *row);
 /* *total: cost of an assignment that is at most n * epsilon above the least, epsilon = 1e-10 times the
  * largest cost (in practice the least to rounding, since different assignments of real points differ by
  * more). */
-int tbg_auction(int n, tbg_cost_row cost, const void *context, double *total);
+/* price: [n] or NULL: the columns' prices: min over j of cost(i, j) + price[j] is reached by row i's column
+ * (up to that epsilon), so that -price and these minima are the dual potentials. */
+int tbg_auction(int n, tbg_cost_row cost, const void *context, double *total, double *price);
 #endif

@@ -3,6 +3,7 @@
 #include "tbg/ensemble.h"
 #include "base/memory.h"
 #include "ensemble/json.h"
+#include "ensemble/spread.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -96,9 +97,10 @@ static void project(const view *w, const tbg_ensemble *e, const tbg_reference *r
     }
 }
 
-/* W2 of proposal, weighted ensemble and halves of the reference in one view. w2: [3]. */
-static int distances(const view *w, const tbg_ensemble *e, const tbg_reference *r, const choice *c,
-                     double w2[3]) {
+/* W2 of proposal, weighted ensemble and halves of the reference in one view. w2: [3]. spread: [2] of the
+ * first two, or NULL. */
+static int distances(const view *w, const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
+                     const choice *c, double w2[3], tbg_spread *spread) {
     const struct {
         const tbg_reference *source;
         const long *one, *other;
@@ -107,18 +109,29 @@ static int distances(const view *w, const tbg_ensemble *e, const tbg_reference *
                  {NULL, c->weighted, c->reference, e->weighted ? c->n : 0},
                  {r, c->first, c->second, c->n_half}};
     size_t size = (size_t)c->n * (size_t)w->dimension;
-    double *one = tbg_alloc(2 * size, sizeof *one), *other = one + size;
-    int status = one ? TBG_OK : TBG_FAILED;
+    double *one = tbg_alloc(2 * size, sizeof *one), *other = one + size, error,
+           *all = spread ? tbg_alloc((size_t)s->n, (size_t)w->dimension * sizeof *all) : NULL;
+    int status = one && (all || !spread) ? TBG_OK : TBG_FAILED;
+    if (status == TBG_OK && spread)
+        project(w, e, NULL, (int)s->n, s->index, all);
     for (int k = 0; k < 3 && status == TBG_OK; k++) {
         project(w, e, sets[k].source, sets[k].n, sets[k].one, one);
         project(w, e, r, sets[k].n, sets[k].other, other);
-        status = tbg_wasserstein_points(sets[k].n, w->dimension, w->wrapped, one, other, &w2[k]);
+        status = tbg_wasserstein_points_error(sets[k].n, w->dimension, w->wrapped, one, other,
+                                              spread && k < 2 ? s->n : 0, all, k == 1 ? s->weight : NULL,
+                                              &w2[k], &error);
+        if (spread && k < 2)
+            spread[k] = tbg_spread_normal(w2[k], error);
+        if (spread && k < 2)
+            spread[k].low = fmax(0, spread[k].low);
     }
     free(one);
+    free(all);
     return status;
 }
 
-static int evaluate_torus(const tbg_ensemble *e, const tbg_reference *r, const choice *c, tbg_evaluation *v) {
+static int evaluate_torus(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
+                          const choice *c, int spread, tbg_evaluation *v) {
     int n, kept = 0;
     tbg_torsion *torsions;
     TBG_TRY(tbg_backbone_torsions(e->molecule, &n, &torsions));
@@ -129,7 +142,7 @@ static int evaluate_torus(const tbg_ensemble *e, const tbg_reference *r, const c
     view w = {.dimension = kept, .wrapped = 1, .torsions = torsions, .x = x};
     int status = x ? TBG_OK : TBG_FAILED;
     if (status == TBG_OK && kept)
-        status = distances(&w, e, r, c, w2);
+        status = distances(&w, e, s, r, c, w2, spread ? &v->spread[TBG_TORUS_W2_PROPOSAL] : NULL);
     if (!kept)
         note(v, "The molecule has no phi and psi.");
     v->torus_w2_proposal = w2[0];
@@ -179,8 +192,8 @@ static int fit_tica(const tbg_ensemble *e, const tbg_reference *r, const tbg_fea
     return status;
 }
 
-static int evaluate_tica(const tbg_ensemble *e, const tbg_reference *r, const choice *c, double lag,
-                         tbg_evaluation *v) {
+static int evaluate_tica(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
+                         const choice *c, double lag, int spread, tbg_evaluation *v) {
     tbg_featurizer *f;
     TBG_TRY(tbg_featurizer_create(e->molecule, &f));
     tbg_tica tica = {0};
@@ -195,7 +208,7 @@ static int evaluate_tica(const tbg_ensemble *e, const tbg_reference *r, const ch
             .dimension = tica.n_components, .featurizer = f, .tica = &tica, .x = x, .features = features};
         for (int k = 0; k < tica.n_components; k++)
             v->tica_values[k] = tica.values[k];
-        status = distances(&w, e, r, c, w2);
+        status = distances(&w, e, s, r, c, w2, spread ? &v->spread[TBG_TICA_W2_PROPOSAL] : NULL);
     }
     v->tica_w2_proposal = w2[0];
     v->tica_w2 = w2[1];
@@ -208,7 +221,7 @@ static int evaluate_tica(const tbg_ensemble *e, const tbg_reference *r, const ch
 }
 
 static int evaluate_energy(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
-                           tbg_evaluation *v) {
+                           int replicas, tbg_evaluation *v) {
     if (!e->weighted || !r->reduced_energy) {
         note(v, e->weighted ? "No energies of the reference." : "The ensemble carries no energies.");
         return TBG_OK;
@@ -232,6 +245,13 @@ static int evaluate_energy(const tbg_ensemble *e, const tbg_selection *s, const 
         if (status == TBG_OK)
             status = tbg_wasserstein_line(n / 2, reference, NULL, n - n / 2, reference + n / 2, NULL,
                                           &v->energy_w1_reference, &v->energy_w2_reference);
+        if (status == TBG_OK && replicas > 0 && n)
+            status =
+                tbg_spread_energies(s->n, u, NULL, n, reference, replicas, e->info.seed,
+                                    &v->spread[TBG_ENERGY_W1_PROPOSAL], &v->spread[TBG_ENERGY_W2_PROPOSAL]);
+        if (status == TBG_OK && replicas > 0 && n)
+            status = tbg_spread_energies(s->n, u, s->weight, n, reference, replicas, e->info.seed,
+                                         &v->spread[TBG_ENERGY_W1], &v->spread[TBG_ENERGY_W2]);
     }
     free(u);
     free(reference);
@@ -260,6 +280,8 @@ static int evaluate_dF(const tbg_ensemble *e, const tbg_ensemble_summary *summar
         tbg_dF *d = &v->dF_reference[k];
         snprintf(d->name, sizeof d->name, "%s", torsions[t].name);
         d->dF = tbg_dF_of_p(p, sqrt(p * (1 - p) * v->inefficiency[k] / (double)r->n));
+        d->low = d->dF.value - 1.96 * d->dF.error;
+        d->high = d->dF.value + 1.96 * d->dF.error;
         d->bootstrap_error = NAN; /* its error is that of correlated frames */
         d->reliable = 1;
         for (int which = 0; which < 2; which++) {
@@ -282,7 +304,8 @@ static int evaluate_dF(const tbg_ensemble *e, const tbg_ensemble_summary *summar
 }
 
 int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
-                          const tbg_reference *reference, long n_transport, double lag, tbg_evaluation *out) {
+                          const tbg_reference *reference, long n_transport, double lag, int replicas,
+                          tbg_evaluation *out) {
     *out = (tbg_evaluation){.n_reference = reference->n};
     double *figures[] = {&out->energy_w1_proposal,
                          &out->energy_w2_proposal,
@@ -301,6 +324,8 @@ int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *sum
                          &out->tica_lag};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         *figures[i] = NAN;
+    for (int i = 0; i < TBG_SPREADS; i++)
+        out->spread[i] = (tbg_spread){NAN, NAN, NAN};
     if (reference->n_atoms != e->n_atoms)
         return tbg_fail(TBG_INPUT, "reference of %d atoms, ensemble of %d", reference->n_atoms, e->n_atoms);
     if (reference->temperature > 0 && e->info.temperature > 0 &&
@@ -321,13 +346,13 @@ int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *sum
         status = choose(e, &s, reference, n_transport > 0 ? n_transport : 4000, &c, &storage);
         out->n_transport = c.n;
         if (status == TBG_OK)
-            status = evaluate_energy(e, &s, reference, out);
+            status = evaluate_energy(e, &s, reference, replicas, out);
         if (status == TBG_OK)
             status = evaluate_dF(e, summary, &s, reference, out);
         if (status == TBG_OK)
-            status = evaluate_torus(e, reference, &c, out);
+            status = evaluate_torus(e, &s, reference, &c, replicas > 0, out);
         if (status == TBG_OK)
-            status = evaluate_tica(e, reference, &c, lag > 0 ? lag : 500, out);
+            status = evaluate_tica(e, &s, reference, &c, lag > 0 ? lag : 500, replicas > 0, out);
     }
     free(storage);
     tbg_selection_free(&s);
@@ -357,6 +382,11 @@ int tbg_evaluation_json(const tbg_evaluation *v, const tbg_ensemble *e, const tb
                    {"tica_lag_ps", v->tica_lag}};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         json_object_set_new(j, figures[i].name, tbg_ensemble_json_real(figures[i].value));
+    static const char *const names[TBG_SPREADS] = {
+        "energy_w1_proposal", "energy_w2_proposal", "energy_w1",        "energy_w2",
+        "torus_w2_proposal",  "torus_w2",           "tica_w2_proposal", "tica_w2"};
+    for (int i = 0; i < TBG_SPREADS; i++)
+        tbg_ensemble_json_spread(j, names[i], &v->spread[i]);
     json_object_set_new(j, "n_reference", json_integer(v->n_reference));
     json_object_set_new(j, "n_transport", json_integer(v->n_transport));
     json_object_set_new(j, "dF_reference", tbg_ensemble_json_dF(v->n_dF, v->dF_reference));

@@ -6,6 +6,8 @@
 
 json_t *tbg_ensemble_json_real(double x); /* null if not finite */
 json_t *tbg_ensemble_json_dF(int n, const tbg_dF *dF);
+/* NAME_error and, in the object "intervals", NAME: [low, high]; nothing where the spread is unknown. */
+void tbg_ensemble_json_spread(json_t *j, const char *name, const tbg_spread *spread);
 json_t *tbg_ensemble_json_info(const tbg_ensemble *e);
 json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summary *s);
 #endif

@@ -39,8 +39,11 @@ int tbg_states_diagnose(const tbg_ensemble *e, const tbg_selection *s, const sho
     d->bootstrap_error = d->dF.error;
     d->reliable = e->weighted && trusted && !is_poor(&d->state[0]) && !is_poor(&d->state[1]);
     double before = log((double)d->state[0].n) - log((double)d->state[1].n);
-    if (e->weighted && !d->reliable && isfinite(d->dF.value)) /* both states have samples */
+    if (e->weighted && !d->reliable && isfinite(d->dF.value)) { /* both states have samples */
         d->dF.error = hypot(isfinite(d->dF.error) ? d->dF.error : 0, d->dF.value - before);
+        d->low = d->dF.value - 1.96 * d->dF.error;
+        d->high = d->dF.value + 1.96 * d->dF.error;
+    }
     return TBG_OK;
 }
 

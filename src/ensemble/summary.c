@@ -2,6 +2,7 @@
 #include "tbg/ensemble.h"
 #include "base/memory.h"
 #include "ensemble/json.h"
+#include "ensemble/spread.h"
 #include "ensemble/states.h"
 #include "tbg/status.h"
 
@@ -11,16 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static double deviation(int n, const double *x) {
-    double mean = 0, square = 0;
-    for (int i = 0; i < n; i++)
-        mean += x[i] / n;
-    for (int i = 0; i < n; i++)
-        square += (x[i] - mean) * (x[i] - mean);
-    return n > 1 ? sqrt(square / (n - 1)) : NAN;
-}
-
-/* dF of every phi from one bootstrap over the samples that count; ESS error from the same resamplings. */
+/* dF of every phi from one bootstrap over the samples that count. */
 static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas, tbg_ensemble_summary *out) {
     int n_torsions, n_phi = 0;
     tbg_torsion *torsions;
@@ -29,10 +21,10 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
         if (!strncmp(torsions[t].name, "phi", 3) && n_phi < TBG_TORSIONS_MOST)
             torsions[n_phi++] = torsions[t];
     short *bins = tbg_alloc((size_t)n_phi * (size_t)s->n, sizeof *bins);
-    double *histogram = TBG_NEW(double, n_phi * 2), *effective = TBG_NEW(double, replicas);
+    double *histogram = TBG_NEW(double, n_phi * 2);
     double *replica = tbg_alloc((size_t)replicas * (size_t)n_phi * 2, sizeof *replica);
     double *values = TBG_NEW(double, replicas);
-    int status = bins && histogram && effective && replica && values ? TBG_OK : TBG_FAILED;
+    int status = bins && histogram && replica && values ? TBG_OK : TBG_FAILED;
     if (status == TBG_OK) {
         for (int t = 0; t < n_phi; t++)
             for (long i = 0; i < s->n; i++) {
@@ -41,7 +33,7 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
                 bins[(size_t)t * (size_t)s->n + (size_t)i] = phi > 0 && phi < 2;
             }
         status = tbg_bootstrap_histograms(s->n, s->weight, n_phi, bins, 2, replicas, e->info.seed, histogram,
-                                          replica, effective);
+                                          replica, NULL);
     }
     out->n_dF = status == TBG_OK ? n_phi : 0;
     for (int t = 0; t < out->n_dF && status == TBG_OK; t++) {
@@ -55,17 +47,17 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
                 values[kept++] = log(h[0]) - log(h[1]);
         }
         d->lost = replicas - kept;
-        d->dF.error = deviation(kept, values);
+        tbg_spread spread = tbg_spread_of(kept, values);
+        d->dF.error = spread.error;
+        d->low = spread.low;
+        d->high = spread.high;
         d->out_of_reach = !strcmp(e->molecule->residues[torsions[t].residue].name, "PRO");
         status = tbg_states_diagnose(e, s, bins + (size_t)t * (size_t)s->n,
                                      out->pareto_k <= out->pareto_k_limit, d);
     }
-    if (status == TBG_OK && out->weighted)
-        out->ess_raw.error = deviation(replicas, effective) / (double)s->n;
     free(torsions);
     free(bins);
     free(histogram);
-    free(effective);
     free(replica);
     free(values);
     return status;
@@ -168,6 +160,8 @@ int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_sum
     out->ess_raw_per_generated = out->ess_clipped = out->ess_clipped_per_generated = out->n_effective = NAN;
     out->pareto_k = out->pareto_k_limit = out->nll_mean = out->nll_published = NAN;
     out->energy_mean = out->energy_mean_weighted = NAN;
+    out->ess_raw_spread = out->ess_clipped_spread = out->pareto_k_spread = out->nll_spread =
+        (tbg_spread){NAN, NAN, NAN};
     for (long i = 0; i < e->n; i++) {
         int verdict = e->verdict[i];
         out->n_topology += verdict == TBG_TOPOLOGY;
@@ -205,8 +199,13 @@ int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_sum
         out->energy_mean = energy;
         out->energy_mean_weighted = weighted;
     }
+    if (replicas <= 0)
+        replicas = 200;
     if (status == TBG_OK && s.n)
-        status = bootstrap(e, &s, replicas > 0 ? replicas : 200, out);
+        status = bootstrap(e, &s, replicas, out);
+    if (status == TBG_OK && s.n && e->weighted)
+        status = tbg_spread_weights(e, &s, replicas, out);
+    out->valid_spread = tbg_spread_share(s.n, e->n);
     advise(out);
     free(scratch);
     tbg_selection_free(&s);
@@ -219,14 +218,30 @@ json_t *tbg_ensemble_json_real(double x) {
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+void tbg_ensemble_json_spread(json_t *j, const char *name, const tbg_spread *spread) {
+    if (!isfinite(spread->error))
+        return;
+    json_t *intervals = json_object_get(j, "intervals");
+    if (!intervals)
+        json_object_set_new(j, "intervals", intervals = json_object());
+    char key[64];
+    snprintf(key, sizeof key, "%s_error", name);
+    json_object_set_new(j, key, json_real(spread->error));
+    json_object_set_new(
+        intervals, name,
+        json_pack("[o, o]", tbg_ensemble_json_real(spread->low), tbg_ensemble_json_real(spread->high)));
+}
+
 json_t *tbg_ensemble_json_dF(int n, const tbg_dF *dF) {
     json_t *list = json_object();
     for (int i = 0; i < n; i++)
         json_object_set_new(list, dF[i].name,
-                            json_pack("{s:o, s:o, s:o, s:b}", "value", tbg_ensemble_json_real(dF[i].dF.value),
-                                      "error", tbg_ensemble_json_real(dF[i].dF.error), "bootstrap_error",
-                                      tbg_ensemble_json_real(dF[i].bootstrap_error), "reliable",
-                                      dF[i].reliable));
+                            json_pack("{s:o, s:o, s:o, s:[o, o], s:b}", "value",
+                                      tbg_ensemble_json_real(dF[i].dF.value), "error",
+                                      tbg_ensemble_json_real(dF[i].dF.error), "bootstrap_error",
+                                      tbg_ensemble_json_real(dF[i].bootstrap_error), "interval",
+                                      tbg_ensemble_json_real(dF[i].low), tbg_ensemble_json_real(dF[i].high),
+                                      "reliable", dF[i].reliable));
     return list;
 }
 
@@ -290,7 +305,6 @@ json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summ
         const char *name;
         double value;
     } figures[] = {{"ess_raw", s->ess_raw.value},
-                   {"ess_raw_error", s->ess_raw.error},
                    {"ess_raw_per_generated", s->ess_raw_per_generated},
                    {"ess_clipped", s->ess_clipped},
                    {"ess_clipped_per_generated", s->ess_clipped_per_generated},
@@ -303,6 +317,20 @@ json_t *tbg_ensemble_json_summary(const tbg_ensemble *e, const tbg_ensemble_summ
                    {"energy_mean_weighted", s->energy_mean_weighted}};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         json_object_set_new(j, figures[i].name, tbg_ensemble_json_real(figures[i].value));
+    if (s->n_generated)
+        json_object_set_new(j, "valid", json_real((double)s->n_valid / (double)s->n_generated));
+    tbg_ensemble_json_spread(j, "valid", &s->valid_spread);
+    tbg_ensemble_json_spread(j, "ess_raw", &s->ess_raw_spread);
+    tbg_ensemble_json_spread(j, "ess_clipped", &s->ess_clipped_spread);
+    tbg_ensemble_json_spread(j, "pareto_k", &s->pareto_k_spread);
+    tbg_ensemble_json_spread(j, "nll_mean", &s->nll_spread);
+    json_object_set_new(
+        j, "seconds_per_sample",
+        s->n_generated
+            ? tbg_ensemble_json_real(
+                  (e->info.seconds_flow + (isfinite(e->info.seconds_energy) ? e->info.seconds_energy : 0)) /
+                  (double)s->n_generated)
+            : json_null());
     json_object_set_new(j, "dF", tbg_ensemble_json_dF(s->n_dF, s->dF));
     json_object_set_new(j, "states", tbg_states_json(s->n_dF, s->dF));
     json_object_set_new(j, "advice", json_string(s->advice));

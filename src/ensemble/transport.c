@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "ensemble/auction.h"
+#include "ensemble/spread.h"
 #include "tbg/random.h"
 #include "tbg/status.h"
 
@@ -278,11 +279,74 @@ int tbg_transport_assign(int n, const double *cost, int *column, double *total) 
     return solve(&c, column, total);
 }
 
-int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2) {
-    *w2 = NAN;
+/* Standard error of the mean of g over points that are in order of time: from contiguous blocks. */
+static double block_variance(int n, const double *g) {
+    int blocks = n / 2 < TBG_BLOCKS ? n / 2 : TBG_BLOCKS;
+    double mean = 0, square = 0;
+    if (blocks < 2)
+        return 0;
+    for (int i = 0; i < n; i++)
+        mean += g[i] / n;
+    for (int b = 0; b < blocks; b++) {
+        int first = (int)((long)b * n / blocks), end = (int)((long)(b + 1) * n / blocks);
+        double sum = 0;
+        for (int i = first; i < end; i++)
+            sum += g[i] - mean;
+        square += pow(sum / (end - first), 2);
+    }
+    return square / blocks / (blocks - 1);
+}
+
+/* Variance of W2^2 as far as it comes from the samples: sum w^2 (f - mean f)^2, f(x) = min over j of cost(x,
+ * y_j) + price_j for every sample, drawn or not. */
+static int sample_variance(const costs *c, long n, const double *all, const double *weight,
+                           const double *price, double *variance) {
+    double *f = TBG_NEW(double, n), mean = 0, sum = 0;
+    int failed = !f;
+    if (failed)
+        return TBG_FAILED;
+#pragma omp parallel
+    {
+        double *row = TBG_NEW(double, c->n);
+        if (!row) {
+#pragma omp atomic write
+            failed = 1;
+        }
+        costs mine = *c;
+        mine.x = all;
+#pragma omp for
+        for (long i = 0; i < n; i++) {
+            if (failed || (weight && !(weight[i] > 0)))
+                continue;
+            mine.x = all + (size_t)i * (size_t)c->dimension;
+            cost_row(&mine, 0, row);
+            double least = INFINITY;
+            for (int j = 0; j < c->n; j++)
+                least = fmin(least, row[j] + price[j]);
+            f[i] = least;
+        }
+        free(row);
+    }
+    for (long i = 0; i < n; i++) {
+        double w = weight ? weight[i] : 1.0 / (double)n;
+        sum += w;
+        mean += w * f[i];
+    }
+    mean /= sum;
+    *variance = 0;
+    for (long i = 0; i < n; i++)
+        *variance += pow((weight ? weight[i] : 1.0 / (double)n) / sum * (f[i] - mean), 2);
+    free(f);
+    return failed ? tbg_fail(TBG_FAILED, "out of memory") : TBG_OK;
+}
+
+int tbg_wasserstein_points_error(int n, int dimension, int wrapped, const double *x, const double *y,
+                                 long n_all, const double *all, const double *weight, double *w2,
+                                 double *error) {
+    *w2 = *error = NAN;
     if (n < 1 || dimension < 1)
         return TBG_OK;
-    double *turned = tbg_alloc((size_t)n, (size_t)dimension * sizeof *turned), total;
+    double *turned = tbg_alloc((size_t)n, (size_t)(dimension + 1) * sizeof *turned), total;
     if (!turned)
         return TBG_FAILED;
     int status = TBG_OK;
@@ -294,10 +358,22 @@ int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, c
                 status = tbg_fail(TBG_INPUT, "optimal transport: point %d is not finite", i);
         }
     costs c = {.n = n, .dimension = dimension, .wrapped = wrapped, .x = x, .y = turned};
+    double *price = turned + (size_t)n * (size_t)dimension, variance = 0;
     if (status == TBG_OK)
-        status = tbg_auction(n, point_costs, &c, &total);
+        status = tbg_auction(n, point_costs, &c, &total, price);
     if (status == TBG_OK)
         *w2 = sqrt(total / n);
+    if (status == TBG_OK && n_all > 1) {
+        status = sample_variance(&c, n_all, all, weight, price, &variance);
+        variance += block_variance(n, price);
+        if (status == TBG_OK && total > 0)
+            *error = sqrt(variance) / (2 * *w2);
+    }
     free(turned);
     return status;
+}
+
+int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2) {
+    double error;
+    return tbg_wasserstein_points_error(n, dimension, wrapped, x, y, 0, NULL, NULL, w2, &error);
 }

@@ -262,7 +262,7 @@ static void evaluation(void **state) {
     tbg_ensemble_summary s;
     tbg_evaluation v;
     assert_ok(tbg_ensemble_summarise(e, 20, &s));
-    assert_ok(tbg_ensemble_evaluate(e, &s, r, 0, 10, &v));
+    assert_ok(tbg_ensemble_evaluate(e, &s, r, 0, 10, 0, &v));
     assert_int_equal(v.n_transport, 1000);
     CLOSE(v.dF_reference[0].dF.value, log(9), 1e-9);
     CLOSE(v.dF_difference[0], 0, 1e-9);
@@ -288,13 +288,13 @@ static void evaluation(void **state) {
     e->weighted = 0;
     tbg_ensemble_weigh(e);
     assert_ok(tbg_ensemble_summarise(e, 20, &s));
-    assert_ok(tbg_ensemble_evaluate(e, &s, r, 100, 10, &v));
+    assert_ok(tbg_ensemble_evaluate(e, &s, r, 100, 10, 0, &v));
     assert_true(isnan(v.torus_w2) && isfinite(v.torus_w2_proposal) && isnan(v.energy_w1));
     for (long i = 0; i < e->n; i++)
         e->verdict[i] = TBG_CHIRALITY;
     tbg_ensemble_weigh(e);
     assert_ok(tbg_ensemble_summarise(e, 20, &s));
-    assert_ok(tbg_ensemble_evaluate(e, &s, r, 100, 10, &v));
+    assert_ok(tbg_ensemble_evaluate(e, &s, r, 100, 10, 0, &v));
     assert_true(isnan(v.torus_w2_proposal) && strstr(v.note, "no valid samples"));
     tbg_ensemble_free(e);
     tbg_reference_free(r);

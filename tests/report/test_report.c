@@ -76,7 +76,7 @@ static void kinds(void **state) {
     synthetic_trajectory(molecule, path, 1, 0, 100);
     assert_ok(tbg_reference_read(1, &path, molecule, 0, &r));
     assert_ok(tbg_ensemble_summarise(e, 10, &s));
-    assert_ok(tbg_ensemble_evaluate(e, &s, r, 50, 5, &v));
+    assert_ok(tbg_ensemble_evaluate(e, &s, r, 50, 5, 0, &v));
     html = page(e, r, &v);
     assert_non_null(strstr(html, "Distance to the reference"));
     assert_non_null(strstr(html, "reference dynamics"));
