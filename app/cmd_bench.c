@@ -32,10 +32,10 @@ static const char description[] = "Measure this machine: molecules trained, velo
                                   "the machine's best matrix product. SEQ: a sequence or PDB file; alanine "
                                   "dipeptide (ACE-ALA-NME) by default. Without\n"
                                   "--model a fresh network is measured and a weighted sample is taken to "
-                                  "cost 96 velocities, 15 divergences and an\n"
+                                  "cost 94 velocities, 50 divergences and an\n"
                                   "energy; with --model samples are drawn.";
 
-enum { VELOCITIES_PER_SAMPLE = 96, DIVERGENCES_PER_SAMPLE = 15, BATCH = 16, FEW = 4 };
+enum { VELOCITIES_PER_SAMPLE = 94, DIVERGENCES_PER_SAMPLE = 50, BATCH = 16, FEW = 4 };
 
 typedef struct {
     const char *model_path, *forcefield;

@@ -24,8 +24,8 @@ typedef struct {
     tbg_solver solver;
     double solver_tolerance; /* absolute and relative, scaled units; adaptive solvers */
     int steps;               /* fixed, rk4: steps from 0 to 1 */
-    double tolerance;        /* nats: estimated error of log q above which the quadrature is refined */
-    int most_refinements;    /* bisections per sample */
+    double tolerance;        /* nats: estimated error of log q above which the nodes are doubled */
+    int most_refinements;    /* doublings: 13 nodes, 25, 49, 97, .. at most */
     int most_steps;          /* per sample; more: the sample is given up */
     double graded_d;         /* graded time of the solver and the quadrature; < 0: the model's, or 0.01 where that is 0 */
     int weights;             /* 1: log q; 0: positions only, no divergence is evaluated */

@@ -24,10 +24,10 @@ int tbg_solver_parse(const char *name, tbg_solver *solver) {
 
 void tbg_flow_defaults(tbg_flow_options *o) {
     *o = (tbg_flow_options){.solver = TBG_SOLVER_ADAPTIVE,
-                            .solver_tolerance = 1e-5,
+                            .solver_tolerance = 3e-6,
                             .steps = 24,
                             .tolerance = 0.01,
-                            .most_refinements = 6,
+                            .most_refinements = 3,
                             .most_steps = 5000,
                             .graded_d = -1,
                             .weights = 1};
@@ -43,8 +43,8 @@ int tbg_flow_check(const tbg_flow_options *o) {
     if (!(o->tolerance > 0 && o->tolerance <= 1000))
         return tbg_fail(TBG_INPUT, "flow: tolerance %g nats; it must be positive, at most 1000",
                         o->tolerance);
-    if (o->most_refinements < 0 || o->most_refinements > 64)
-        return tbg_fail(TBG_INPUT, "flow: %d refinements; 0 to 64 are possible", o->most_refinements);
+    if (o->most_refinements < 0 || o->most_refinements > 8)
+        return tbg_fail(TBG_INPUT, "flow: %d refinements; 0 to 8 are possible", o->most_refinements);
     if (o->most_steps < 1)
         return tbg_fail(TBG_INPUT, "flow: at most %d steps; it must be positive", o->most_steps);
     if (!(o->graded_d <= 1)) /* below 0: the model's */
@@ -83,7 +83,8 @@ static int push(tbg_session *session, const tbg_flow_options *options, int backw
         o.graded_d = d > 0 ? d : 0.01;
     }
     int *n_atoms = TBG_NEW(int, n);
-    const tbg_conditioning **some = TBG_NEW(const tbg_conditioning *, n);
+    int most = n > TBG_FLOW_LEAST_BATCH ? n : TBG_FLOW_LEAST_BATCH;
+    const tbg_conditioning **some = TBG_NEW(const tbg_conditioning *, most);
     int status = n_atoms && some ? TBG_OK : TBG_FAILED;
     if (!status) {
         for (int s = 0; s < n; s++)

@@ -16,9 +16,14 @@ static const double dopri_a[7][7] = {
 static const double dopri_b[7] = {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84, 0};
 static const double dopri_error[7] = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
                                       -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
-const tbg_tableau tbg_dopri5 = {7, 1, 5, dopri_c, dopri_a, dopri_b, dopri_error};
+/* Shampine's interpolant as tabulated by Hairer, Norsett and Wanner. */
+static const double dopri_dense[7] = {-12715105075.0 / 11282082432.0,  0,
+                                      87487479700.0 / 32700410799.0,   -10690763975.0 / 1880347072.0,
+                                      701980252875.0 / 199316789632.0, -1453857185.0 / 822651844.0,
+                                      69997945.0 / 29380423.0};
+const tbg_tableau tbg_dopri5 = {7, 1, 5, dopri_c, dopri_a, dopri_b, dopri_error, dopri_dense};
 
 static const double rk4_c[4] = {0, 0.5, 0.5, 1};
 static const double rk4_a[4][7] = {{0}, {0.5}, {0, 0.5}, {0, 0, 1}};
 static const double rk4_b[4] = {1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6};
-const tbg_tableau tbg_rk4 = {4, 0, 4, rk4_c, rk4_a, rk4_b, NULL};
+const tbg_tableau tbg_rk4 = {4, 0, 4, rk4_c, rk4_a, rk4_b, NULL, NULL};
