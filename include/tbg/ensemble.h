@@ -205,6 +205,19 @@ void tbg_featurize(const tbg_featurizer *f, const double *positions, double *fea
 
 /* ---- against a reference ---- */
 
+/* What all frames of a reference gave, of which only some are kept (tbg_reference_store). */
+typedef struct {
+    long n; /* frames */
+    int n_dF;
+    tbg_dF dF[TBG_TORSIONS_MOST];
+    double inefficiency[TBG_TORSIONS_MOST]; /* frames */
+    double *energy; /* U/kT: 100 quantiles of each of twenty blocks in time; or NULL */
+    char forcefield[32];
+    double temperature;
+    double tica_lag; /* ps */
+    tbg_tica tica;   /* n_components 0: none */
+} tbg_whole;
+
 /* Equilibrium trajectories of the same molecule, unweighted. */
 typedef struct {
     long n;
@@ -216,14 +229,23 @@ typedef struct {
     long n_energy, *energy_frame;
     char *forcefield;   /* of the first file, or NULL */
     double temperature; /* of the first file, 0 if unknown */
+    tbg_whole *whole;   /* kept beside a thinned trajectory, or NULL */
 } tbg_reference;
 /* burn_in: ps dropped at the start of every run (frames if a file has no times). */
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out);
 void tbg_reference_free(tbg_reference *r);
-/* Choose `most` frames evenly, compute their energies. threads: 0 for all. */
+/* Choose `most` frames evenly, compute their energies; where energies of all frames were kept for this force field and
+ * temperature, take those. threads: 0 for all. */
 int tbg_reference_energies(tbg_reference *r, const tbg_molecule *molecule, const char *forcefield,
                            double temperature, long most, int threads);
+
+/* Keep n frames, evenly spaced, as an AMBER NetCDF file DATA.nc, and what all of them give as DATA.json: dF with errors,
+ * histograms of torsions (72 bins, 36 x 36) and energies (if reduced_energy is there for all), TICA. lag: ps. */
+int tbg_reference_store(const tbg_reference *r, const tbg_molecule *molecule, long n, double lag,
+                        const char *trajectory);
+/* How many frames make a file of at most so many bytes. */
+long tbg_reference_frames_within(const tbg_reference *r, const tbg_molecule *molecule, long bytes);
 
 /* Which phi and psi make a Ramachandran plot: those of one residue, or, where no residue has both (uncapped
  * dipeptides), the k-th phi with the k-th psi. pair: [most][2] indices into torsions; returns their number.
@@ -255,8 +277,8 @@ typedef struct {
     double dF_difference[TBG_TORSIONS_MOST]; /* weighted - reference, kT */
     double dF_proposal[TBG_TORSIONS_MOST];
     double inefficiency[TBG_TORSIONS_MOST]; /* frames */
-    long n_reference;
-    char note[400]; /* what could not be computed and why */
+    long n_reference, n_whole; /* frames; those that dF and energies come from */
+    char note[600]; /* what could not be computed and why */
 } tbg_evaluation;
 /* n_transport: 0 for 4,000. lag: ps, 0 for 500. replicas: resamplings for the energies' errors, 0: no errors of
  * distances. */

@@ -3,7 +3,7 @@
 #include "tbg/ensemble.h"
 #include "base/memory.h"
 #include "ensemble/json.h"
-#include "ensemble/spread.h"
+#include "ensemble/whole.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TICA_FRAMES 50000 /* most frames of the reference that the fit sees */
 
 static void note(tbg_evaluation *v, const char *format, ...) {
     size_t at = strlen(v->note);
@@ -153,43 +151,28 @@ static int evaluate_torus(const tbg_ensemble *e, const tbg_selection *s, const t
     return status;
 }
 
-/* Fit on evenly spaced frames of the reference. */
-static int fit_tica(const tbg_ensemble *e, const tbg_reference *r, const tbg_featurizer *f, double lag,
-                    double *x, tbg_evaluation *v, tbg_tica *tica) {
-    int size = tbg_featurizer_size(f), n_parts = r->n_parts;
-    long stride = (r->n - 1) / TICA_FRAMES + 1, n = 0;
-    double interval = r->interval > 0 ? r->interval : 1;
+/* Of the whole reference where that is kept, else of the frames there are. */
+static int fit_tica(const tbg_reference *r, const tbg_featurizer *f, double lag, tbg_evaluation *v,
+                    tbg_tica *tica) {
+    const tbg_tica *kept = r->whole ? &r->whole->tica : NULL;
+    if (kept && kept->n_components) {
+        size_t n = (size_t)kept->n_features;
+        *tica = *kept;
+        tica->mean = TBG_NEW(double, n);
+        tica->vectors = TBG_NEW(double, 2 * n);
+        if (!tica->mean || !tica->vectors)
+            return TBG_FAILED; /* the caller frees */
+        memcpy(tica->mean, kept->mean, n * sizeof(double));
+        memcpy(tica->vectors, kept->vectors, 2 * n * sizeof(double));
+        v->tica_lag = r->whole->tica_lag;
+        return TBG_OK;
+    }
     if (!(r->interval > 0))
         note(v, "The reference has no times: frames are taken to be 1 ps apart for TICA.");
-    long *part = TBG_NEW(long, n_parts + 1), longest = 0;
-    if (!part)
-        return TBG_FAILED;
-    for (int p = 0; p < n_parts; p++) {
-        long length = (r->part[p + 1] - r->part[p] - 1) / stride + 1;
-        part[p + 1] = part[p] + length;
-        longest = length > longest ? length : longest;
-    }
-    n = part[n_parts];
-    long frames = lround(lag / (interval * (double)stride));
-    if (frames < 1)
-        frames = 1;
-    if (frames > longest / 2) {
-        frames = longest / 10 > 0 ? longest / 10 : 1;
-        note(v, "The reference is short: TICA lag is %g ps instead of %g.",
-             (double)frames * interval * (double)stride, lag);
-    }
-    v->tica_lag = (double)frames * interval * (double)stride;
-    double *features = tbg_alloc((size_t)n, (size_t)size * sizeof *features);
-    int status = features ? TBG_OK : TBG_FAILED;
-    for (int p = 0; p < n_parts && status == TBG_OK; p++)
-        for (long k = part[p]; k < part[p + 1]; k++)
-            tbg_featurize(f, frame(e, r, r->part[p] + (k - part[p]) * stride, x),
-                          features + (size_t)k * (size_t)size);
-    if (status == TBG_OK)
-        status = tbg_tica_fit(n_parts, part, size, features, frames, tica);
-    free(features);
-    free(part);
-    return status;
+    TBG_TRY(tbg_reference_tica(r, f, lag, &v->tica_lag, tica));
+    if (v->tica_lag < 0.75 * lag)
+        note(v, "The reference is short: TICA lag is %g ps instead of %g.", v->tica_lag, lag);
+    return TBG_OK;
 }
 
 static int evaluate_tica(const tbg_ensemble *e, const tbg_selection *s, const tbg_reference *r,
@@ -200,7 +183,7 @@ static int evaluate_tica(const tbg_ensemble *e, const tbg_selection *s, const tb
     double w2[3] = {NAN, NAN, NAN};
     double *x = TBG_NEW(double, e->n_atoms * 3), *features = TBG_NEW(double, tbg_featurizer_size(f));
     int status = x && features ? TBG_OK : TBG_FAILED;
-    if (status == TBG_OK && fit_tica(e, r, f, lag, x, v, &tica) != TBG_OK) {
+    if (status == TBG_OK && fit_tica(r, f, lag, v, &tica) != TBG_OK) {
         note(v, "No TICA: %s.", tbg_message());
         v->tica_lag = NAN;
     } else if (status == TBG_OK) {
@@ -262,51 +245,40 @@ static int evaluate_dF(const tbg_ensemble *e, const tbg_ensemble_summary *summar
                        const tbg_reference *r, tbg_evaluation *v) {
     int n;
     tbg_torsion *torsions;
+    if (r->whole) {
+        v->n_dF = r->whole->n_dF;
+        memcpy(v->dF_reference, r->whole->dF, sizeof v->dF_reference);
+        memcpy(v->inefficiency, r->whole->inefficiency, sizeof v->inefficiency);
+    } else
+        TBG_TRY(tbg_reference_dF(r, e->molecule, &v->n_dF, v->dF_reference, v->inefficiency));
     TBG_TRY(tbg_backbone_torsions(e->molecule, &n, &torsions));
-    double *side = TBG_NEW(double, r->n), *x = TBG_NEW(double, e->n_atoms * 3);
-    int status = side && x ? TBG_OK : TBG_FAILED;
-    for (int t = 0; t < n && status == TBG_OK && v->n_dF < TBG_TORSIONS_MOST; t++) {
-        if (strncmp(torsions[t].name, "phi", 3))
-            continue;
-        int k = v->n_dF++;
-        double p = 0, count = 0;
-        for (long i = 0; i < r->n; i++) {
-            double phi = tbg_dihedral(frame(e, r, i, x), torsions[t].atoms);
-            side[i] = phi > 0 && phi < 2;
-            p += side[i];
-        }
-        p /= (double)r->n;
-        status = tbg_statistical_inefficiency(r->n_parts, r->part, side, &v->inefficiency[k]);
-        tbg_dF *d = &v->dF_reference[k];
-        snprintf(d->name, sizeof d->name, "%s", torsions[t].name);
-        d->dF = tbg_dF_of_p(p, sqrt(p * (1 - p) * v->inefficiency[k] / (double)r->n));
-        d->low = d->dF.value - 1.96 * d->dF.error;
-        d->high = d->dF.value + 1.96 * d->dF.error;
-        d->bootstrap_error = NAN; /* its error is that of correlated frames */
-        d->reliable = 1;
-        for (int which = 0; which < 2; which++) {
-            double weight = which == TBG_STATE_INSIDE ? p : 1 - p, n_state = weight * (double)r->n;
-            d->state[which] = (tbg_state){lround(n_state), n_state / v->inefficiency[k], weight, NAN};
-            d->reliable &= d->state[which].n_effective >= TBG_STATE_LEAST;
+    for (int k = 0, t = 0; k < v->n_dF; k++, t++) {
+        double count = 0;
+        while (t < n && strcmp(torsions[t].name, v->dF_reference[k].name))
+            t++;
+        v->dF_proposal[k] = v->dF_difference[k] = NAN;
+        if (t == n) { /* a kept file that names other torsions */
+            v->n_dF = k;
+            note(v, "The reference's dF are not those of this molecule.");
+            break;
         }
         for (long i = 0; i < s->n; i++) {
             double phi = tbg_dihedral(frame(e, NULL, s->index[i], NULL), torsions[t].atoms);
             count += phi > 0 && phi < 2;
         }
         v->dF_proposal[k] = tbg_dF_of_p(count / (double)s->n, 0).value;
-        v->dF_difference[k] =
-            e->weighted && k < summary->n_dF ? summary->dF[k].dF.value - v->dF_reference[k].dF.value : NAN;
+        if (e->weighted && k < summary->n_dF)
+            v->dF_difference[k] = summary->dF[k].dF.value - v->dF_reference[k].dF.value;
     }
-    free(side);
-    free(x);
     free(torsions);
-    return status;
+    return TBG_OK;
 }
 
 int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
                           const tbg_reference *reference, long n_transport, double lag, int replicas,
                           tbg_evaluation *out) {
-    *out = (tbg_evaluation){.n_reference = reference->n};
+    *out = (tbg_evaluation){.n_reference = reference->n,
+                            .n_whole = reference->whole ? reference->whole->n : reference->n};
     double *figures[] = {&out->energy_w1_proposal,
                          &out->energy_w2_proposal,
                          &out->energy_w1,
@@ -335,6 +307,9 @@ int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *sum
     if (reference->forcefield && *e->info.forcefield && strcmp(reference->forcefield, e->info.forcefield))
         note(out, "The reference has force field %s, the ensemble %s.", reference->forcefield,
              e->info.forcefield);
+    if (reference->whole)
+        note(out, "dF, energies and TICA of the reference are of all %ld frames, of which %ld are kept.",
+             reference->whole->n, reference->n);
     tbg_selection s;
     TBG_TRY(tbg_ensemble_select(e, &s));
     choice c = {0};
@@ -388,6 +363,7 @@ int tbg_evaluation_json(const tbg_evaluation *v, const tbg_ensemble *e, const tb
     for (int i = 0; i < TBG_SPREADS; i++)
         tbg_ensemble_json_spread(j, names[i], &v->spread[i]);
     json_object_set_new(j, "n_reference", json_integer(v->n_reference));
+    json_object_set_new(j, "n_reference_whole", json_integer(v->n_whole));
     json_object_set_new(j, "n_transport", json_integer(v->n_transport));
     json_object_set_new(j, "dF_reference", tbg_ensemble_json_dF(v->n_dF, v->dF_reference));
     json_t *proposal = json_object(), *difference = json_object(), *inefficiency = json_object();

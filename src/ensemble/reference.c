@@ -4,6 +4,7 @@
 #include "tbg/ensemble.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "ensemble/whole.h"
 #include "tbg/energy.h"
 #include "tbg/file.h"
 #include "tbg/status.h"
@@ -20,6 +21,7 @@ void tbg_reference_free(tbg_reference *r) {
     free(r->reduced_energy);
     free(r->energy_frame);
     free(r->forcefield);
+    tbg_whole_free(r->whole);
     free(r);
 }
 
@@ -122,6 +124,8 @@ int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule
             tbg_trajectory_free(t);
         }
     }
+    if (status == TBG_OK && n_paths == 1)
+        status = tbg_whole_read(paths[0], molecule, &r->whole);
     if (status != TBG_OK) {
         tbg_reference_free(r);
         return status;
@@ -130,10 +134,30 @@ int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule
     return TBG_OK;
 }
 
+/* 1 if the energies of all frames are kept and were taken. */
+static int take_kept(tbg_reference *r, const char *forcefield, double temperature) {
+    const tbg_whole *w = r->whole;
+    const long n = TBG_BLOCKS * TBG_QUANTILES;
+    if (!w || !w->energy || strcmp(w->forcefield, forcefield) || fabs(w->temperature - temperature) > 1e-6)
+        return 0;
+    double *energies = TBG_NEW(double, n);
+    if (!energies)
+        return 0;
+    memcpy(energies, w->energy, (size_t)n * sizeof *energies);
+    free(r->reduced_energy);
+    free(r->energy_frame);
+    r->reduced_energy = energies;
+    r->energy_frame = NULL;
+    r->n_energy = n;
+    return 1;
+}
+
 int tbg_reference_energies(tbg_reference *r, const tbg_molecule *molecule, const char *forcefield,
                            double temperature, long most, int threads) {
     if (!(temperature > 0) || most < 1)
         return tbg_fail(TBG_INPUT, "energies of the reference at %g K", temperature);
+    if (take_kept(r, forcefield, temperature))
+        return TBG_OK;
     tbg_system *system = NULL;
     tbg_engine *engine = NULL;
     size_t size = (size_t)r->n_atoms * 3;
