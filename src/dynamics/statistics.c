@@ -29,24 +29,38 @@ double tbg_statistics_inefficiency(int64_t n, const double *a) {
     return g < 1 ? 1 : g;
 }
 
+static double mean_of(int64_t n, const double *a) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i];
+    return sum / (double)n;
+}
+
+/* Does the mean before `start` differ from that of the rest by more than two standard errors, as the rest
+ * fluctuates? */
+static int differs(int64_t n, const double *a, int64_t start, double samples) {
+    double before = mean_of(start, a), mean = mean_of(n - start, a + start), variance = 0;
+    for (int64_t i = start; i < n; i++)
+        variance += (a[i] - mean) * (a[i] - mean) / (double)(n - start);
+    double part = (double)start * samples / (double)(n - start); /* independent samples before start */
+    return fabs(before - mean) > 2 * sqrt(variance * (1 / part + 1 / samples));
+}
+
 int64_t tbg_statistics_equilibration(int64_t n, const double *a) {
-    enum { MOST = 64 };
-    int64_t start[MOST];
-    double samples[MOST], best = 0;
-    int tried = 0;
+    int64_t chosen = 0;
+    double best = 0;
     if (n < 8)
         return 0;
-    for (int64_t at = 0; at <= n * 3 / 4 && tried < MOST; tried++) {
-        start[tried] = at;
-        samples[tried] = (double)(n - at) / tbg_statistics_inefficiency(n - at, a + at);
-        best = fmax(best, samples[tried]);
+    for (int64_t at = 0; at <= n * 3 / 4;) {
+        double samples = (double)(n - at) / tbg_statistics_inefficiency(n - at, a + at);
+        if (samples > best) {
+            best = samples;
+            chosen = at;
+        }
         int64_t step = at / 4, least = n / 256 + 1;
         at += step > least ? step : least;
     }
-    int chosen = 0;
-    while (samples[chosen] < best)
-        chosen++;
-    return start[chosen];
+    return chosen && differs(n, a, chosen, best) ? chosen : 0;
 }
 
 void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out) {

@@ -10,8 +10,9 @@ double tbg_statistics_inefficiency(int64_t n, const double *series);
 
 /* First frame of the stationary part (Chodera, J. Chem. Theory Comput. 12, 1799 (2016)): the start that
  * leaves the most independent samples, (n - start) / g of the rest, tried ever more sparsely up to three
- * quarters of the series. What it leaves of a slow transient shifts the mean by about its standard error.
- * 0 for n < 8. */
+ * quarters of the series; 0 if the mean before it is within two standard errors of the mean after it, since
+ * in short series the first criterion alone drops much by chance. What it leaves of a slow transient shifts
+ * the mean by about its standard error. 0 for n < 8. */
 int64_t tbg_statistics_equilibration(int64_t n, const double *series);
 
 /* Free-energy difference of one state against all else, in kT: -ln(p / (1 - p)). */

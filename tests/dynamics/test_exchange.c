@@ -207,6 +207,15 @@ static void equilibration_of_series_with_a_transient(void **state) {
                 fail_msg("kind %d, transient %g: dropped %g on average, at most %g", kind, length[k], dropped,
                          longest);
         }
+    /* short and stationary: chance alone seldom drops anything */
+    int any = 0;
+    for (int i = 0; i < 200; i++) {
+        tbg_random_normal(6, TBG_STREAM(TBG_STREAM_TEST, 50 + i), 0, 400, a);
+        for (int j = 1; j < 400; j++)
+            a[j] = 0.3 * a[j - 1] + a[j];
+        any += tbg_statistics_equilibration(400, a) > 0;
+    }
+    assert_true(any < 40);
     /* an indicator that starts in a state it leaves for good at 1500, then visits in short spells */
     for (int j = 0; j < N; j++)
         a[j] = j < 1500 || tbg_random_below(1, TBG_STREAM(TBG_STREAM_TEST, 8), (uint64_t)j / 5, 10) == 0;
