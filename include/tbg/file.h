@@ -12,6 +12,13 @@ int tbg_file_read(const char *path, size_t limit, char **data, size_t *size);
 int tbg_file_write(const char *path, const void *data, size_t size);
 int tbg_make_directory(const char *path); /* with parents; exists already: fine */
 
+/* SHA-256 of a file: 64 hex digits and a 0. */
+int tbg_file_sha256(const char *path, char hex[65]);
+/* Compare a file with the SHA256SUMS (sha256sum's format) beside it. No such list, or no line for this file: fine.
+ * *listed: 1 if it was compared, or NULL. errors: TBG_INPUT: the file is not the one listed; the list is malformed (with
+ * its line). */
+int tbg_file_verify(const char *path, int *listed);
+
 /* ---- safetensors ---- */
 typedef enum { TBG_F64, TBG_F32, TBG_I64, TBG_I32, TBG_U8, TBG_BF16, TBG_F16 } tbg_dtype;
 size_t tbg_dtype_size(tbg_dtype dtype);

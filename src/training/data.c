@@ -129,6 +129,7 @@ static int identify(tbg_data_molecule *m, const tbg_training_set *set, const cha
 static int load_file(const tbg_training_set *set, const char *path, double fraction, int64_t gap,
                      tbg_data_molecule *m, tbg_data_molecule *held, char *forcefield, double *temperature) {
     tbg_trajectory *t = NULL;
+    TBG_TRY(tbg_file_verify(path, NULL));
     TBG_TRY(tbg_trajectory_read(path, set->burn_in, set->stride, set->frames, &t));
     int64_t n = t->n_frames, hold = held ? (int64_t)(fraction * (double)n) : 0,
             use = n - hold - (hold ? gap : 0);

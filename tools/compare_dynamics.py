@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Compare tbg's dynamics with OpenMM's: the same force field, start structures, integrator (LangevinMiddle), time step,
+friction and temperature; mean energies by component, kinetic temperature, mean and variance of every bond and angle,
+histograms of phi and psi, each difference in units of its statistical error.
+
+Each start is a structure that `tbg simulate` uses for its independent runs (random torsions, minimised). From each, tbg
+runs 16 conformations (one SIMD block) and OpenMM one, on one thread, OpenMM as long as --openmm-seconds allows (tbg
+then as long in simulated time). The first tenth is dropped. Errors: variance within runs with the statistical
+inefficiency of each series, or the spread between the 16 runs of a start if that is larger.
+
+Needs OpenMM's Python package (Debian python3-simtk: run with /usr/bin/python3). For checking only.
+
+usage: python3 tools/compare_dynamics.py SEQUENCE FORCEFIELD [--starts 6] [--openmm-seconds 120] [--tbg build/tbg]
+"""
+import argparse
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+
+os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[-1]])
+import numpy
+import openmm
+from openmm import app, unit
+
+FORCEFIELDS = {
+    "amber14-obc1": (("amber14-all.xml", "implicit/obc1.xml"), 310.0, 0.0005, "CPU",
+                     dict(nonbondedMethod=app.CutoffNonPeriodic, nonbondedCutoff=2.0 * unit.nanometer)),
+    "amber99sbildn-obc": (("amber99sbildn.xml", "amber99_obc.xml"), 300.0, 0.001, "Reference",
+                          dict(nonbondedMethod=app.NoCutoff)),
+}
+FRICTION = 1.0  # 1/ps
+INTERVAL = 0.1  # ps between frames
+LANES = 16
+GAS = 0.00831446261815324  # kJ/mol/K
+
+
+def read_safetensors(path):
+    with open(path, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        data = f.read()
+    types = {"F64": numpy.float64, "F32": numpy.float32}
+    return {name: numpy.frombuffer(data[t["data_offsets"][0]:t["data_offsets"][1]], types[t["dtype"]]).reshape(t["shape"])
+            for name, t in header.items() if name != "__metadata__"}
+
+
+def tbg(arguments, *command):
+    return subprocess.run([arguments.tbg, *command], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+
+def write_pdb(template, positions, path):
+    """The template's atoms at other positions (nm)."""
+    with open(template) as f, open(path, "w") as out:
+        i = 0
+        for line in f:
+            if line.startswith(("ATOM", "HETATM")):
+                x, y, z = positions[i] * 10
+                line = f"{line[:30]}{x:8.3f}{y:8.3f}{z:8.3f}{line[54:]}"
+                i += 1
+            out.write(line)
+
+
+def make_starts(arguments, folder, temperature):
+    """PDB files of the structures from which tbg's runs start (their first step)."""
+    data = os.path.join(folder, "starts.nc")
+    step = str(FORCEFIELDS[arguments.forcefield][2])
+    tbg(arguments, "simulate", arguments.sequence, "-f", arguments.forcefield, "--runs", str(arguments.starts), "-q",
+        "--time", str(float(step) / 1000), "--save-every", step, "--equilibrate", "0", "--threads", "1", "-o", data)
+    table = os.path.join(folder, "starts.safetensors")
+    topology = os.path.join(folder, "starts.pdb")
+    tbg(arguments, "energy", topology, data, "-f", arguments.forcefield, "--forces", table)
+    paths = []
+    for k, x in enumerate(read_safetensors(table)["positions"]):
+        paths.append(os.path.join(folder, f"start{k}.pdb"))
+        write_pdb(topology, x, paths[-1])
+    return paths
+
+
+def run_openmm(arguments, start, index, seconds):
+    """Frames [n][atoms][3], components {name: [n]}, kinetic temperature [n] of one run from `start`."""
+    files, temperature, step, platform, options = FORCEFIELDS[arguments.forcefield]
+    pdb = app.PDBFile(start)
+    system = app.ForceField(*files).createSystem(pdb.topology, constraints=None, removeCMMotion=False, **options)
+    names = []
+    for group, force in enumerate(system.getForces()):
+        force.setForceGroup(group)
+        names.append(type(force).__name__)
+    integrator = openmm.LangevinMiddleIntegrator(temperature, FRICTION, step)
+    integrator.setRandomNumberSeed(1000 + index)
+    platform = openmm.Platform.getPlatformByName(platform)
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"} if platform.getName() == "CPU" else {})
+    context.setPositions(pdb.positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 1.0)
+    context.setVelocitiesToTemperature(temperature, 2000 + index)
+    masses = numpy.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
+    frames, kinetic, energies = [], [], {name: [] for name in names}
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        integrator.step(round(INTERVAL / step))
+        state = context.getState(getPositions=True, getVelocities=True)
+        frames.append(state.getPositions(asNumpy=True)._value)
+        v = state.getVelocities(asNumpy=True)._value
+        kinetic.append((masses[:, None] * v * v).sum() / (3 * len(masses) * GAS))
+        for group, name in enumerate(names):
+            energies[name].append(context.getState(getEnergy=True, groups=1 << group).getPotentialEnergy()._value)
+    return numpy.array(frames), {k: numpy.array(v) for k, v in energies.items()}, numpy.array(kinetic)
+
+
+def run_tbg(arguments, start, index, picoseconds, folder):
+    """The same as lists over the conformations, but the kinetic temperature is one mean of all."""
+    step = FORCEFIELDS[arguments.forcefield][2]
+    data = os.path.join(folder, f"run{index}.nc")
+    table = os.path.join(folder, f"run{index}.safetensors")
+    diagnostics = json.loads(tbg(
+        arguments, "simulate", start, "-f", arguments.forcefield, "--runs", str(LANES), "--same-start", "--threads", "1",
+        "--friction", str(FRICTION), "--timestep", str(step * 1000), "--seed", str(index + 1), "-q", "--json",
+        "--equilibrate", str(picoseconds / 10 / 1000), "--time", str(picoseconds * 0.9 / 1000), "--save-every",
+        str(INTERVAL), "-o", data))
+    report = json.loads(tbg(arguments, "energy", start, data, "-f", arguments.forcefield, "--json", "--forces", table))
+    x = read_safetensors(table)["positions"]
+    n = len(x) // LANES
+    parts = {name: numpy.array(v).reshape(LANES, n) for name, v in report["components_kj_mol"].items()}
+    return x.reshape(LANES, n, *x.shape[1:]), parts, diagnostics["temperatures"][0]["kinetic_temperature_k"]
+
+
+def inefficiency(a):
+    """1 + 2 sum of the autocorrelation up to its first zero, as src/dynamics/statistics.c."""
+    a = a - a.mean()
+    variance = (a * a).mean()
+    if not variance > 0:
+        return float(len(a))
+    n = len(a)
+    spectrum = numpy.fft.rfft(a, 2 * n)
+    c = numpy.fft.irfft(spectrum * spectrum.conj())[:n] / (n - numpy.arange(n)) / variance
+    zero = numpy.argmax(c <= 0) or n
+    return max(1.0, 1 + 2 * (c[1:zero] * (1 - numpy.arange(1, zero) / n)).sum())
+
+
+def mean_and_error(runs):
+    """Mean over runs of one start and its squared error: of series a over runs, [runs][n]."""
+    runs = numpy.asarray(runs, dtype=float)
+    mean = runs.mean()
+    n = runs.size
+    g = numpy.mean([inefficiency(a) for a in runs]) if runs.std() > 0 else 1.0
+    square = runs.var() * g / n
+    if len(runs) > 2:  # what differs from run to run is seen
+        square = max(square, runs.mean(axis=1).var(ddof=1) / len(runs))
+    return mean, square
+
+
+def measures(topology_pdb):
+    """Atom tuples of bonds, angles and of phi and psi."""
+    topology = app.PDBFile(topology_pdb).topology
+    bonds = [(a.index, b.index) for a, b in topology.bonds()]
+    neighbours = {}
+    for a, b in bonds:
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+    angles = [(a, j, b) for j, near in neighbours.items() for k, a in enumerate(near) for b in near[k + 1:]]
+    residues = [{atom.name: atom.index for atom in residue.atoms()} for residue in topology.residues()]
+    torsions = []
+    for k, atoms in enumerate(residues):
+        if {"N", "CA", "C"} <= set(atoms):
+            if k > 0 and "C" in residues[k - 1]:
+                torsions.append((f"phi{k + 1}", (residues[k - 1]["C"], atoms["N"], atoms["CA"], atoms["C"])))
+            if k + 1 < len(residues) and "N" in residues[k + 1]:
+                torsions.append((f"psi{k + 1}", (atoms["N"], atoms["CA"], atoms["C"], residues[k + 1]["N"])))
+    return bonds, angles, torsions
+
+
+def length(x, bond):
+    return numpy.linalg.norm(x[..., bond[0], :] - x[..., bond[1], :], axis=-1)
+
+
+def bend(x, angle):
+    u, v = x[..., angle[0], :] - x[..., angle[1], :], x[..., angle[2], :] - x[..., angle[1], :]
+    c = (u * v).sum(-1) / numpy.linalg.norm(u, axis=-1) / numpy.linalg.norm(v, axis=-1)
+    return numpy.degrees(numpy.arccos(numpy.clip(c, -1, 1)))
+
+
+def turn(x, torsion):
+    a, b, c, d = (x[..., i, :] for i in torsion)
+    p, q, r = b - a, c - b, d - c
+    m, n = numpy.cross(p, q), numpy.cross(q, r)
+    return numpy.degrees(numpy.arctan2((numpy.cross(m, n) * q).sum(-1) / numpy.linalg.norm(q, axis=-1), (m * n).sum(-1)))
+
+
+class Comparison:
+    """ours, theirs: one array [runs][n] per start."""
+
+    def __init__(self):
+        self.z = {}
+
+    def add(self, family, name, ours, theirs, report=None):
+        sides = []
+        for starts in (ours, theirs):
+            each = [mean_and_error(runs) for runs in starts]
+            sides.append((numpy.mean([m for m, _ in each]), math.sqrt(sum(s for _, s in each)) / len(each)))
+        (a, ea), (b, eb) = sides
+        if not ea + eb > 0:
+            return
+        z = (a - b) / math.hypot(ea, eb)
+        self.z.setdefault(family, []).append((z, name))
+        if report:
+            print(f"| {report} | {a:.3f} +- {ea:.3f} | {b:.3f} +- {eb:.3f} | {z:+.1f} |")
+
+    def summary(self, family):
+        z = self.z[family]
+        worst = max(z, key=lambda item: abs(item[0]))
+        print(f"| {family} | {len(z)} | {math.sqrt(sum(v * v for v, _ in z) / len(z)):.2f} | {worst[0]:+.1f} ({worst[1]}) |")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sequence")
+    parser.add_argument("forcefield", choices=FORCEFIELDS)
+    parser.add_argument("--starts", type=int, default=6)
+    parser.add_argument("--openmm-seconds", type=float, default=120)
+    parser.add_argument("--tbg", default="build/tbg")
+    arguments = parser.parse_args()
+    temperature = FORCEFIELDS[arguments.forcefield][1]
+    x1, x2, e1, e2, t1, t2 = [], [], [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        starts = make_starts(arguments, folder, temperature)
+        bonds, angles, torsions = measures(starts[0])
+        total, clock = 0.0, [0.0, 0.0]
+        for k, start in enumerate(starts):
+            begin = time.time()
+            frames, parts, kinetic = run_openmm(arguments, start, k, arguments.openmm_seconds / len(starts))
+            n, drop = len(frames), len(frames) // 10
+            total += n * INTERVAL
+            x2.append(frames[None, drop:])
+            e2.append({name: series[None, drop:] for name, series in parts.items()})
+            t2.append(kinetic[None, drop:])
+            clock[0] += time.time() - begin
+            begin = time.time()
+            frames, parts, kinetic = run_tbg(arguments, start, k, n * INTERVAL, folder)
+            x1.append(frames)
+            e1.append(parts)
+            t1.append(kinetic)
+            clock[1] += time.time() - begin
+    print(f"{arguments.sequence}, {arguments.forcefield}, {temperature:g} K: {len(starts)} starts, OpenMM "
+          f"{FORCEFIELDS[arguments.forcefield][3]} {total:.0f} ps in {clock[0]:.0f} s, tbg {LANES * total:.0f} ps in "
+          f"{clock[1]:.0f} s (energies of frames included)\n")
+    c = Comparison()
+    print("| mean | tbg | OpenMM | difference / error |\n|---|---|---|---|")
+    c.add("energies", "total", [sum(e.values()) for e in e1], [sum(e.values()) for e in e2], "potential energy, kJ/mol")
+    for name in e2[0]:
+        c.add("energies", name, [e[name] for e in e1], [e[name] for e in e2], f"{name}, kJ/mol")
+    their = numpy.concatenate([t[0] for t in t2])
+    error = math.sqrt(numpy.mean([inefficiency(t[0]) for t in t2]) / len(their)) * their.std()
+    ours, our_error = numpy.mean(t1), error * math.sqrt(len(their) / sum(x.shape[0] * x.shape[1] for x in x1))
+    z = (ours - their.mean()) / math.hypot(error, our_error)
+    print(f"| kinetic temperature, K | {ours:.2f} +- {our_error:.2f} | {their.mean():.2f} +- {error:.2f} | {z:+.1f} |")
+    for family, tuples, measure in (("bond lengths", bonds, length), ("angles", angles, bend)):
+        for t in tuples:
+            name = "-".join(map(str, t))
+            a, b = [measure(x, t) for x in x1], [measure(x, t) for x in x2]
+            centre = numpy.mean([numpy.mean(v) for v in b])
+            c.add(f"{family}, mean", name, a, b)
+            c.add(f"{family}, variance", name, [(v - centre)**2 for v in a], [(v - centre)**2 for v in b])
+    for name, t in torsions:
+        a, b = [turn(x, t) for x in x1], [turn(x, t) for x in x2]
+        for low in range(-180, 180, 30):
+            c.add(f"histogram of {name}", f"{low} to {low + 30}", [(v >= low) & (v < low + 30) for v in a],
+                  [(v >= low) & (v < low + 30) for v in b])
+    print("\n| quantities | number | rms of difference / error | largest |\n|---|---|---|---|")
+    for family in c.z:
+        c.summary(family)
+
+
+main()
