@@ -22,6 +22,9 @@ typedef struct {
     int64_t n, seed, batch, threads, check, steps;
     double temperature, tolerance, solver_tolerance;
     int no_weights, resume, json;
+    int refine;
+    int64_t chains, proposals, levels;
+    double time, level_time;
 } settings;
 
 typedef struct {
@@ -38,6 +41,8 @@ typedef struct {
     char warnings[TBG_WARNINGS_SIZE];
     sample_table table;
     long done;
+    tbg_ensemble_info info; /* of the samples, once they are written */
+    int taken;              /* from an ensemble that was finished before */
 } work;
 
 static void release(work *w) {
@@ -252,7 +257,12 @@ static int run(const settings *o, work *w) {
 
 /* ---- results ---- */
 
-static int gather(const settings *o, const work *w, tbg_ensemble **out) {
+static const char *name_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static int gather(const settings *o, work *w, tbg_ensemble **out) {
     const sample_table *t = &w->table;
     tbg_ensemble *e;
     TBG_TRY(tbg_ensemble_create(w->molecule, w->done, &e));
@@ -275,8 +285,7 @@ static int gather(const settings *o, const work *w, tbg_ensemble **out) {
     }
     e->weighted = !o->no_weights;
     tbg_ensemble_info *info = &e->info;
-    const char *slash = strrchr(o->model, '/');
-    snprintf(info->model, sizeof info->model, "%s", slash ? slash + 1 : o->model);
+    snprintf(info->model, sizeof info->model, "%s", name_of(o->model));
     snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->session));
     snprintf(info->forcefield, sizeof info->forcefield, "%s", w->forcefield);
     snprintf(info->engine, sizeof info->engine, "%s", w->engine ? tbg_engine_name(w->engine) : "");
@@ -290,6 +299,7 @@ static int gather(const settings *o, const work *w, tbg_ensemble **out) {
     info->forward_backward_position = looked ? sqrt(squares / (double)looked) : NAN;
     info->forward_backward_log_q = looked && e->weighted ? sqrt(log_q / (double)looked) : NAN;
     tbg_ensemble_weigh(e);
+    w->info = *info;
     *out = e;
     return TBG_OK;
 }
@@ -336,7 +346,7 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
     fprintf(out, "%s: topology.pdb, ensemble.nc, summary.json, report.html\n", o->directory);
 }
 
-static int write_results(const settings *o, const work *w) {
+static int write_results(const settings *o, work *w) {
     tbg_ensemble *e;
     tbg_ensemble_summary *s = TBG_NEW(tbg_ensemble_summary, 1);
     if (!s)
@@ -362,7 +372,7 @@ static int write_results(const settings *o, const work *w) {
     if (!status)
         print_summary(o, w, e, s);
     char *json = NULL;
-    if (!status && o->json && !(status = tbg_ensemble_summary_json(e, s, &json)))
+    if (!status && o->json && !o->refine && !(status = tbg_ensemble_summary_json(e, s, &json)))
         puts(json);
     free(json);
     tbg_ensemble_free(e);
@@ -390,9 +400,55 @@ static int check_settings(const settings *o) {
         return refuse("--batch must be 0 (chosen by speed) to 1,000,000");
     if (o->threads < 0 || o->threads > 4096)
         return refuse("--threads must be 0 (all) to 4096");
+    if (o->refine && o->no_weights)
+        return refuse("--refine needs weights: not with --no-weights");
+    if (o->chains < 0 || o->chains > 4096 || o->proposals < 1 || o->proposals > 10000 || o->levels < 1 ||
+        o->levels > 16)
+        return refuse(
+            "--refine-chains 0 to 4096, --refine-proposals 1 to 10,000 and --refine-levels 1 to 16 are "
+            "possible");
     if (o->steps < 1 || o->steps > 100000)
         return refuse("--steps must be 1 to 100,000");
     return 0;
+}
+
+static sample_refine_request refinement(const settings *o, work *w) {
+    sample_refine_request q = {.directory = o->directory,
+                               .model = name_of(o->model),
+                               .settings = w->text,
+                               .molecule = w->molecule,
+                               .system = w->system,
+                               .conditioning = w->conditioning,
+                               .session = w->session,
+                               .flow = &w->flow,
+                               .engine = w->engine,
+                               .resume = o->resume,
+                               .json = o->json};
+    tbg_refine_defaults(w->forcefield, &q.options);
+    q.options.chains = (int)o->chains;
+    q.options.proposals = (int)o->proposals;
+    q.options.levels = (int)o->levels;
+    q.options.time = o->time;
+    q.options.level_time = o->level_time;
+    q.options.temperature = w->temperature;
+    q.options.seed = (uint64_t)o->seed;
+    q.options.threads = (int)o->threads;
+    return q;
+}
+
+/* With --json --refine the summary is printed when all is in it. */
+static int print_json(const char *directory) {
+    size_t size = strlen(directory) + 16;
+    char *path = tbg_alloc(size, 1), *text;
+    if (!path)
+        return TBG_FAILED;
+    snprintf(path, size, "%s/summary.json", directory);
+    int status = tbg_file_read(path, (size_t)1 << 24, &text, &size);
+    free(path);
+    TBG_TRY(status);
+    puts(text);
+    free(text);
+    return TBG_OK;
 }
 
 static int finish(const settings *o, work *w, int status) {
@@ -401,7 +457,7 @@ static int finish(const settings *o, work *w, int status) {
         return app_fail("sample", status);
     if (interrupted && !w->done)
         return refuse("interrupted before the first sample was finished") - 1;
-    status = write_results(o, w);
+    status = w->taken ? TBG_OK : write_results(o, w);
     if (status)
         return app_fail("sample", status);
     if (interrupted) {
@@ -411,19 +467,35 @@ static int finish(const settings *o, work *w, int status) {
                 w->done, w->table.n);
         return 1;
     }
-    status = sample_store_remove(o->directory);
+    if (o->refine) {
+        sample_refine_request q = refinement(o, w);
+        status = sample_refine(&q, &w->table, &w->info);
+        if (status && tbg_interrupted())
+            return 1;
+        if (!status && o->json)
+            status = print_json(o->directory);
+    }
+    if (!status)
+        status = sample_store_remove(o->directory);
     return status ? app_fail("sample", status) : 0;
 }
 
 int cmd_sample(int argc, char **argv) {
     tbg_flow_options flow;
+    tbg_refine_options refine;
     tbg_flow_defaults(&flow);
+    tbg_refine_defaults(NULL, &refine);
     settings o = {.n = 1000,
                   .solver = tbg_solver_name(flow.solver),
                   .steps = flow.steps,
                   .tolerance = flow.tolerance,
                   .solver_tolerance = flow.solver_tolerance,
                   .check = -1,
+                  .chains = refine.chains,
+                  .proposals = refine.proposals,
+                  .levels = refine.levels,
+                  .time = refine.time,
+                  .level_time = refine.level_time,
                   .temperature = NAN};
     const app_option options[] = {
         {"model", 'm', APP_STRING, &o.model, "FILE", "model file (needed)"},
@@ -447,13 +519,27 @@ int cmd_sample(int argc, char **argv) {
         {"check", 0, APP_INT, &o.check, "N", "samples that are also traced back; -1: 2 % (4 to 64)"},
         {"batch", 0, APP_INT, &o.batch, "N", "samples at once; 0: some seconds' worth"},
         {"threads", 't', APP_INT, &o.threads, "T", "threads; 0: all"},
-        {"resume", 0, APP_FLAG, &o.resume, NULL, "go on with an interrupted run"},
+        {"refine", 0, APP_FLAG, &o.refine, NULL,
+         "then let Markov chains take the samples as proposals, with dynamics between: frames of equal "
+         "weight in "
+         "DIR/refined"},
+        {"refine-chains", 0, APP_INT, &o.chains, "C", "chains; 0: from -n"},
+        {"refine-proposals", 0, APP_INT, &o.proposals, "K", "samples that compete in each move of a chain"},
+        {"refine-time", 0, APP_DOUBLE, &o.time, "PS", "dynamics between moves"},
+        {"refine-levels", 0, APP_INT, &o.levels, "S",
+         "densities from the model's to the molecule's; more than 1 where few samples have weight"},
+        {"refine-level-time", 0, APP_DOUBLE, &o.level_time, "PS", "dynamics at the levels below the last"},
+        {"resume", 0, APP_FLAG, &o.resume, NULL,
+         "go on with an interrupted run; with --refine also from finished samples in DIR"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print the summary as one JSON object"},
         {0}};
     int n = app_parse(
         "sample",
         "Samples a weighted equilibrium ensemble of a molecule with a trained model: topology.pdb,\n"
-        "ensemble.nc (positions, log_q, reduced_energy, log_weight, valid), summary.json, report.html.",
+        "ensemble.nc (positions, log_q, reduced_energy, log_weight, valid), summary.json, report.html.\n"
+        "With --refine also DIR/refined, the same files: frames of Markov chains, correct also where the "
+        "weights are "
+        "not.",
         options, argc, argv, &o.what, 1, 1);
     if (n < 0)
         return n == -1 ? 0 : 2;
@@ -478,6 +564,11 @@ int cmd_sample(int argc, char **argv) {
         status = tbg_make_directory(o.directory);
     if (!status && o.resume) {
         status = sample_store_read(o.directory, w.text, &w.table, &w.done);
+        if (!status && !w.done && o.refine) {
+            sample_refine_request q = refinement(&o, &w);
+            status = sample_refine_take(&q, &w.table, &w.info, &w.done);
+            w.taken = w.done > 0;
+        }
         if (!status)
             fprintf(stderr, "tbg sample: going on with %ld samples done\n", w.done);
     }

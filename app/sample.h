@@ -4,6 +4,7 @@
 #include "tbg/energy.h"
 #include "tbg/ensemble.h"
 #include "tbg/flow.h"
+#include "tbg/refine.h"
 
 /* Per-sample results, indexed by sample number. */
 typedef struct {
@@ -34,6 +35,26 @@ int sample_store_write(const char *directory, const char *settings, const sample
  * naming what differs, if it was made with other settings. */
 int sample_store_read(const char *directory, const char *settings, sample_table *t, long *n);
 int sample_store_remove(const char *directory);
+
+/* ---- the refinement (sample_refine.c) ---- */
+
+typedef struct {
+    const char *directory, *model, *settings; /* model: the name of its file */
+    const tbg_molecule *molecule;
+    const tbg_system *system;
+    const tbg_conditioning *conditioning;
+    tbg_session *session;
+    const tbg_flow_options *flow;
+    tbg_engine *engine;
+    tbg_refine_options options;
+    int resume, json;
+} sample_refine_request;
+/* The samples of a finished ensemble in the folder as if just drawn; *n: how many, 0 if there is none.
+ * TBG_INPUT, naming the difference, if it is of another kind. */
+int sample_refine_take(const sample_refine_request *q, sample_table *t, tbg_ensemble_info *info, long *n);
+/* Run the chains on the table's samples, all of which are there, and write DIR/refined. When interrupted,
+ * what is done is written and saved, and TBG_FAILED returned. */
+int sample_refine(const sample_refine_request *q, const sample_table *t, const tbg_ensemble_info *info);
 
 /* ---- what the model was trained for (sample_scope.c) ---- */
 

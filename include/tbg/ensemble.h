@@ -23,6 +23,9 @@ typedef struct {
     double forward_backward_log_q;    /* rms of the difference of both log_q, nats */
     long forward_backward_n;          /* samples it was measured on */
     char warnings[TBG_WARNINGS_SIZE]; /* what the model was not trained for, one a line, each ended by a newline */
+    /* Frames of Markov chains (tbg_refine) of equal weight: how many count as one independent frame; 0: independent
+     * samples, which have weights of their own. */
+    double inefficiency;
 } tbg_ensemble_info;
 
 typedef struct {
@@ -109,7 +112,8 @@ typedef struct {
     double ess_clipped,
         ess_clipped_per_generated; /* without the largest 0.2 % of log w; the same denominators */
     double n_effective;            /* raw Kish sample size */
-    double pareto_k, pareto_k_limit;
+    double pareto_k, pareto_k_limit; /* NAN for frames of chains */
+    double inefficiency;             /* of the info; > 0: frames of chains, n_effective = n / inefficiency */
     int n_dF;
     tbg_dF dF[TBG_TORSIONS_MOST];
     double nll_mean;      /* mean of -log_q, Angstrom, over samples that count */

@@ -145,6 +145,7 @@ static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     take_real(j, "forward_backward_position_nm", &i->forward_backward_position);
     take_real(j, "forward_backward_log_q", &i->forward_backward_log_q);
     take_warnings(json_object_get(j, "warnings"), i->warnings, sizeof i->warnings);
+    take_real(j, "frames_per_independent_frame", &i->inefficiency);
     const json_t *seed = json_object_get(j, "seed");
     i->seed = json_is_string(seed) ? strtoull(json_string_value(seed), NULL, 10)
                                    : (uint64_t)json_integer_value(seed);

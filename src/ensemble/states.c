@@ -19,7 +19,9 @@ static void diagnose(const tbg_ensemble *e, const tbg_selection *s, const short 
             out->weight += s->weight[i];
         }
     out->n_effective = tbg_effective_size(out->n, inside);
-    if (e->weighted && out->n >= TBG_STATE_TAIL)
+    if (e->info.inefficiency > 0) /* frames of chains: correlated, of equal weight */
+        out->n_effective = (double)out->n / e->info.inefficiency;
+    else if (e->weighted && out->n >= TBG_STATE_TAIL)
         out->pareto_k = tbg_pareto_k(out->n, inside, scratch);
 }
 

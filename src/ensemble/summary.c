@@ -51,9 +51,14 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
         d->dF.error = spread.error;
         d->low = spread.low;
         d->high = spread.high;
+        if (out->inefficiency > 1) { /* the bootstrap takes frames of chains for independent */
+            d->dF.error *= sqrt(out->inefficiency);
+            d->low = d->dF.value - 1.96 * d->dF.error;
+            d->high = d->dF.value + 1.96 * d->dF.error;
+        }
         d->out_of_reach = !strcmp(e->molecule->residues[torsions[t].residue].name, "PRO");
         status = tbg_states_diagnose(e, s, bins + (size_t)t * (size_t)s->n,
-                                     out->pareto_k <= out->pareto_k_limit, d);
+                                     out->inefficiency > 0 || out->pareto_k <= out->pareto_k_limit, d);
     }
     free(torsions);
     free(bins);
@@ -117,6 +122,15 @@ static void advise(tbg_ensemble_summary *s) {
             "These samples carry no weights: they follow the model, not the Boltzmann distribution, and "
             "averages "
             "over them are biased by an unknown amount; sample without --no-weights for unbiased averages.");
+    else if (s->inefficiency > 0)
+        snprintf(
+            text, size,
+            "Frames of Markov chains that take the flow's samples as proposals: each counts the same, and "
+            "%.3g "
+            "of "
+            "them are worth one independent frame, as the errors here assume. Whether the chains converged, "
+            "summary.json says under refine.",
+            s->inefficiency);
     else if (!(s->pareto_k <= s->pareto_k_limit)) {
         char k[32];
         if (isfinite(s->pareto_k))
@@ -155,7 +169,8 @@ static void advise(tbg_ensemble_summary *s) {
 }
 
 int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_summary *out) {
-    *out = (tbg_ensemble_summary){.n_generated = e->n, .weighted = e->weighted};
+    *out = (tbg_ensemble_summary){
+        .n_generated = e->n, .weighted = e->weighted, .inefficiency = e->info.inefficiency};
     out->ess_raw = (tbg_estimate){NAN, NAN};
     out->ess_raw_per_generated = out->ess_clipped = out->ess_clipped_per_generated = out->n_effective = NAN;
     out->pareto_k = out->pareto_k_limit = out->nll_mean = out->nll_published = NAN;
@@ -198,12 +213,18 @@ int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_sum
         out->nll_published = out->nll_mean - dimensions / 2 * log(2 * M_PI);
         out->energy_mean = energy;
         out->energy_mean_weighted = weighted;
+        if (out->inefficiency > 0) { /* equal weights by construction say nothing about their quality */
+            out->n_effective = n / out->inefficiency;
+            out->ess_raw.value = 1 / out->inefficiency;
+            out->ess_raw_per_generated = out->ess_raw.value * n / (double)e->n;
+            out->ess_clipped = out->ess_clipped_per_generated = out->pareto_k = out->pareto_k_limit = NAN;
+        }
     }
     if (replicas <= 0)
         replicas = 200;
     if (status == TBG_OK && s.n)
         status = bootstrap(e, &s, replicas, out);
-    if (status == TBG_OK && s.n && e->weighted)
+    if (status == TBG_OK && s.n && e->weighted && !(out->inefficiency > 0))
         status = tbg_spread_weights(e, &s, replicas, out);
     out->valid_spread = tbg_spread_share(s.n, e->n);
     advise(out);
@@ -286,6 +307,8 @@ json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     json_object_set_new(j, "forward_backward_log_q", tbg_ensemble_json_real(i->forward_backward_log_q));
     json_object_set_new(j, "forward_backward_n", json_integer(i->forward_backward_n));
     json_object_set_new(j, "warnings", warnings(i->warnings));
+    if (i->inefficiency > 0)
+        json_object_set_new(j, "frames_per_independent_frame", tbg_ensemble_json_real(i->inefficiency));
     json_object_set_new(j, "version", json_string(TBG_VERSION));
     return j;
 }

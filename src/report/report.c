@@ -70,7 +70,7 @@ static void legend(tbg_text *t, const tbg_plot_data *d, int dashed) {
 
 static void verdict(tbg_text *t, const tbg_ensemble_summary *s) {
     const char *kind = "good";
-    if (!s->n_valid || (s->weighted && !(s->pareto_k <= s->pareto_k_limit)))
+    if (!s->n_valid || (s->weighted && !(s->inefficiency > 0) && !(s->pareto_k <= s->pareto_k_limit)))
         kind = "bad";
     else if (!s->weighted || s->n_effective < 100)
         kind = "fair";
