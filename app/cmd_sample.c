@@ -560,6 +560,10 @@ int cmd_sample(int argc, char **argv) {
                           o.directory);
     if (!status)
         status = prepare(&o, &w);
+    if (!status && o.refine) {
+        sample_refine_request q = refinement(&o, &w);
+        status = sample_refine_check(&q, (long)o.n);
+    }
     if (!status)
         status = tbg_make_directory(o.directory);
     if (!status && o.resume) {

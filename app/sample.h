@@ -49,6 +49,8 @@ typedef struct {
     tbg_refine_options options;
     int resume, json;
 } sample_refine_request;
+/* Whatever would refuse the chains after n samples were drawn, before that. */
+int sample_refine_check(const sample_refine_request *q, long n);
 /* The samples of a finished ensemble in the folder as if just drawn; *n: how many, 0 if there is none.
  * TBG_INPUT, naming the difference, if it is of another kind. */
 int sample_refine_take(const sample_refine_request *q, sample_table *t, tbg_ensemble_info *info, long *n);

@@ -22,6 +22,18 @@ static int join(const char *directory, const char *name, char *path, size_t size
                : tbg_fail(TBG_INPUT, "%s: the path is too long", directory);
 }
 
+int sample_refine_check(const sample_refine_request *q, long n) {
+    tbg_refine_target target;
+    TBG_TRY(tbg_refine_molecule_create(q->molecule, q->system, q->conditioning, q->session, q->flow,
+                                       q->engine, &q->options, n, &target));
+    tbg_refine_molecule_free(&target);
+    long least = (long)tbg_refine_chains(&q->options, n) * q->options.proposals;
+    return n >= least
+               ? TBG_OK
+               : tbg_fail(TBG_INPUT, "-n %ld is too few to refine: one cycle of the chains takes %ld samples",
+                          n, least);
+}
+
 /* ---- proposals of an ensemble that is finished ---- */
 
 static int same(const char *path, const char *what, const char *there, const char *here) {

@@ -1,0 +1,109 @@
+/* test_refine_command.c: `tbg sample --refine` with the shipped model: files, threads, going on from finished
+ * samples, refusals. Few samples: whether chains are right is tested in tests/refine. */
+#include "tbg_test.h"
+#include "file/temporary.h"
+#include "tbg/ensemble.h"
+#include "tbg/file.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define COMMON                                                                                               \
+    "ACE-ALA-NME --model " TBG_SOURCE_DIR                                                                    \
+    "/models/ad-improved.safetensors --seed 3 --tolerance 50 --check 0 --solver fixed --steps 8 "
+#define CHAINS "--refine --refine-chains 2 --refine-proposals 2 --refine-time 0.2 "
+
+static int sample(const char *arguments, const char *directory) {
+    char command[2048];
+    snprintf(command, sizeof command, "%s sample %s -o %s/%s >%s/out.txt 2>%s/err.txt", TBG_PROGRAM,
+             arguments, temporary_folder, directory, temporary_folder, temporary_folder);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int printed(const char *file, const char *words) {
+    char *text;
+    size_t size;
+    assert_ok(tbg_file_read(temporary_path(file), 1 << 24, &text, &size));
+    int found = strstr(text, words) != NULL;
+    if (!found)
+        fprintf(stderr, "%s has no '%s':\n%s\n", file, words, text);
+    free(text);
+    return found;
+}
+
+static void same(const char *a, const char *b) {
+    tbg_ensemble *x, *y;
+    assert_ok(tbg_ensemble_read(temporary_path(a), &x));
+    assert_ok(tbg_ensemble_read(temporary_path(b), &y));
+    assert_int_equal(x->n, y->n);
+    assert_memory_equal(x->positions, y->positions, (size_t)x->n * 66 * sizeof(double));
+    assert_memory_equal(x->log_q, y->log_q, (size_t)x->n * sizeof(double));
+    assert_memory_equal(x->log_weight, y->log_weight, (size_t)x->n * sizeof(double));
+    tbg_ensemble_free(x);
+    tbg_ensemble_free(y);
+}
+
+static void files_and_threads(void **state) {
+    (void)state;
+    tbg_ensemble *e;
+    tbg_ensemble_summary s;
+    assert_int_equal(sample(COMMON CHAINS "-n 8 --threads 1 --json", "a"), 0);
+    assert_true(printed("out.txt", "\"refine\""));
+    assert_int_equal(sample(COMMON "-n 8 --threads 2", "b"),
+                     0); /* the samples are what they are without it */
+    same("a", "b");
+    /* The finished samples are the proposals. */
+    assert_int_equal(sample(COMMON CHAINS "-n 8 --resume --threads 2", "b"), 0);
+    same("a", "b");
+    assert_int_equal(sample(COMMON CHAINS "-n 8 --threads 2", "c"), 0);
+    same("a/refined", "c/refined");
+    assert_true(access(temporary_path("a/partial"), F_OK) != 0);
+    assert_ok(tbg_ensemble_read(temporary_path("a/refined"), &e));
+    assert_ok(tbg_ensemble_summarise(e, 20, &s));
+    assert_true(e->n >= 2 && e->n <= 4 && s.n_valid == e->n && s.inefficiency >= 1 &&
+                e->info.temperature == 300);
+    for (long i = 0; i < e->n; i++)
+        assert_true(e->log_weight[i] == 0 && isfinite(e->reduced_energy[i]) && isfinite(e->log_q[i]));
+    tbg_ensemble_free(e);
+    const char *const files[] = {"a/summary.json", "a/refined/summary.json", "b/refined/summary.json"};
+    for (int i = 0; i < 3; i++) {
+        json_error_t error;
+        json_t *j = json_load_file(temporary_path(files[i]), 0, &error), *r = json_object_get(j, "refine");
+        assert_true(json_is_object(r) && json_object_get(j, "n_generated"));
+        assert_int_equal(json_integer_value(json_object_get(r, "chains")), 2);
+        assert_int_equal(json_integer_value(json_object_get(r, "cycles")), 2);
+        assert_int_equal(json_integer_value(json_object_get(r, "proposals_used")), 8);
+        assert_true(json_is_false(json_object_get(r, "converged"))); /* and says so */
+        assert_non_null(strstr(json_string_value(json_object_get(r, "advice")), "Not converged"));
+        assert_true(json_is_object(json_object_get(json_object_get(r, "dF"), "phi1")));
+        json_decref(j);
+    }
+    assert_true(access(temporary_path("a/refined/topology.pdb"), R_OK) == 0 &&
+                access(temporary_path("a/refined/report.html"), R_OK) == 0);
+}
+
+static void refuses(void **state) {
+    (void)state;
+#define REFUSED(arguments, directory, words)                                                                 \
+    assert_int_equal(sample(COMMON arguments, directory), 2);                                                \
+    assert_true(printed("err.txt", words))
+    REFUSED("--refine --no-weights -n 8", "x", "--no-weights");
+    REFUSED("--refine --refine-levels 17 -n 8", "x", "--refine-levels");
+    REFUSED("--refine --refine-time 0 -n 8", "x", "ps");
+    REFUSED("--refine --refine-time nan -n 8", "x", "number");
+    REFUSED(CHAINS "-n 3", "x", "too few");
+    assert_true(access(temporary_path("x"), F_OK) != 0); /* before any work */
+    REFUSED(CHAINS "-n 7 --resume", "a", "-n 8");
+    REFUSED(CHAINS "-n 8 --resume --seed 4", "a", "seed 3");
+    REFUSED(CHAINS "-n 8 --resume --temperature 310", "a", "310");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_threads), cmocka_unit_test(refuses)};
+    return cmocka_run_group_tests_name("refine command", tests, temporary_setup, temporary_teardown);
+}
