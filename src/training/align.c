@@ -103,9 +103,9 @@ void tbg_interchangeable(const tbg_conditioning *m, int *group) {
     for (int i = 0; i < n; i++) {
         group[i] = i;
         for (int j = 0; j < i && group[i] == i; j++) {
-            int same = group[j] == j && !memcmp(m->node_features + (size_t)i * features,
-                                                m->node_features + (size_t)j * features,
-                                                features * sizeof *m->node_features);
+            int same = group[j] == j &&
+                       !memcmp(m->node_features + (size_t)i * features,
+                               m->node_features + (size_t)j * features, features * sizeof *m->node_features);
             for (int k = 0; same && k < n; k++) {
                 size_t a = (size_t)i * (size_t)n + (size_t)k, b = (size_t)j * (size_t)n + (size_t)k;
                 if (k == i || k == j)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALIGNMENT 8          /* cost of a full alignment in that measure */
 #define WORTH_THREADS 100000 /* coordinates of a batch; below, waking threads up costs more than it saves */
 #define NUMBERS (1ULL << 20) /* addresses set aside for one sample of a batch */
 
@@ -201,7 +202,7 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
         b->weight[i] = 1.0 / n;
     }
     b->n_atoms = b->offset[n];
-    if (3 * b->n_atoms < WORTH_THREADS && !r->transport)
+    if (3 * b->n_atoms * (r->align == TBG_ALIGN_FULL ? ALIGNMENT : 1) < WORTH_THREADS && !r->transport)
         threads = 1;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (int i = 0; i < n; i++) {

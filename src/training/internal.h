@@ -84,6 +84,17 @@ void tbg_training_batch_free(tbg_training_batch *batch);
 #define TBG_VALIDATION_ADDRESS (1ULL << 55)
 int tbg_training_batch_fill(const tbg_batch_recipe *recipe, const tbg_data *data, uint64_t address,
                             int threads, tbg_training_batch *batch);
+/* ---- ahead.c ---- */
+typedef struct tbg_ahead tbg_ahead;
+/* recipe and data must outlive it; n: samples of a batch. */
+int tbg_ahead_create(const tbg_batch_recipe *recipe, const tbg_data *data, int n, int threads,
+                     tbg_ahead **out);
+void tbg_ahead_free(tbg_ahead *ahead);
+/* Begin to fill batch `address` beside whatever the caller does next. */
+void tbg_ahead_start(tbg_ahead *ahead, uint64_t address);
+/* The same as tbg_training_batch_fill into `batch` (whose arrays may be exchanged), sooner where it was begun. */
+int tbg_ahead_take(tbg_ahead *ahead, uint64_t address, tbg_training_batch *batch);
+
 /* Element i of a pseudo-random permutation of 0 .. n - 1; stream names the permutation. */
 uint64_t tbg_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t i);
 

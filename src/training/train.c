@@ -28,6 +28,7 @@ struct tbg_trainer {
     tbg_optimizer optimizer;
     tbg_batch_recipe recipe;
     tbg_training_batch batch, validation_batch;
+    tbg_ahead *ahead;       /* where a device computes, so that the processor is free; else NULL */
     float *gradient, *kept; /* [n_parameters] */
     tbg_training_state state;
     json_t *description, *initial_story; /* the latter: of the model that fine-tuning starts from, or NULL */
@@ -57,6 +58,7 @@ void tbg_trainer_free(tbg_trainer *t) {
     tbg_session_free(t->session);
     tbg_model_free(t->model);
     tbg_optimizer_free(&t->optimizer);
+    tbg_ahead_free(t->ahead); /* before what it reads */
     tbg_training_batch_free(&t->batch);
     tbg_training_batch_free(&t->validation_batch);
     tbg_data_free(&t->validation);
@@ -186,6 +188,8 @@ static int set_up(tbg_trainer *t) {
                                    .graded_d = t->model->spec.graded_d,
                                    .scale = t->model->spec.scale,
                                    .seed = c->seed};
+    if (!strncmp(tbg_session_backend(t->session), "cuda", 4))
+        TBG_TRY(tbg_ahead_create(&t->recipe, &t->data, (int)c->batch, t->threads, &t->ahead));
     t->state.best_loss = t->state.validation_loss = t->state.last_loss = t->raw_loss = NAN;
     TBG_TRY(describe(t));
     if (there)
@@ -342,7 +346,12 @@ static int step(tbg_trainer *t, double *rate) {
     const tbg_training_config *c = t->config;
     tbg_training_state *s = &t->state;
     tbg_training_batch *b = &t->batch;
-    TBG_TRY(tbg_training_batch_fill(&t->recipe, &t->data, (uint64_t)s->iteration, t->threads, b));
+    uint64_t address = (uint64_t)s->iteration;
+    if (t->ahead) {
+        TBG_TRY(tbg_ahead_take(t->ahead, address, b));
+        tbg_ahead_start(t->ahead, address + 1);
+    } else
+        TBG_TRY(tbg_training_batch_fill(&t->recipe, &t->data, address, t->threads, b));
     double before = tbg_seconds();
     TBG_TRY(tbg_network_loss(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss,
                              t->gradient));

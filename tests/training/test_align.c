@@ -110,12 +110,12 @@ static void assignment_is_best(void **state) {
     assert_int_equal(tbg_assign(M, cost, got), TBG_FAILED);
 }
 
-/* Reflected, rotated and with atoms of two groups exchanged (near each other, like the hydrogens of a methyl group:
- * the descent is local): all undone. */
+/* Reflected, rotated and with atoms of two groups exchanged (near each other, like the hydrogens of a methyl
+ * group: the descent is local): all undone. */
 static void full_undoes_what_the_field_commutes_with(void **state) {
     (void)state;
-    static const int group[N] = {0, 1, 1, 3, 4, 4, 4, 7, 8, 9, 10, 11}, swap[N] = {0, 2, 1,  3, 5, 6,
-                                                                              4, 7, 8, 9, 10, 11};
+    static const int group[N] = {0, 1, 1, 3, 4, 4, 4, 7, 8, 9, 10, 11},
+                     swap[N] = {0, 2, 1, 3, 5, 6, 4, 7, 8, 9, 10, 11};
     double scratch[N * (N + 3)];
     for (uint64_t k = 0; k < 20; k++) {
         double x[3 * N], y[3 * N], z[3 * N], q[4];
@@ -182,8 +182,8 @@ static void full_is_a_descent_within_the_orbit(void **state) {
     assert_true(nearer > 40);
 }
 
-/* The groups of a molecule are what the network cannot tell apart: exchanging two atoms of a group and reflecting
- * everything exchanges and reflects the velocity; exchanging others does not. */
+/* The groups of a molecule are what the network cannot tell apart: exchanging two atoms of a group and
+ * reflecting everything exchanges and reflects the velocity; exchanging others does not. */
 static void groups_are_symmetries_of_the_field(void **state) {
     (void)state;
     tbg_network_spec spec;
@@ -234,7 +234,8 @@ static void groups_are_symmetries_of_the_field(void **state) {
             } else
                 assert_true(error > 1e-6);
         }
-    /* LYS as first residue: H1-3 of the amine, HB2/3, HG2/3, HD2/3, HE2/3, HZ1-3; ALA: HB1-3. (O and OXT differ.) */
+    /* LYS as first residue: H1-3 of the amine, HB2/3, HG2/3, HD2/3, HE2/3, HZ1-3; ALA: HB1-3. (O and OXT
+     * differ.) */
     assert_int_equal(exchanged, 3 + 4 + 3 + 3);
     free(group);
     free(x);

@@ -261,6 +261,36 @@ static void unit_scale(void **state) {
     tbg_data_free(&data);
 }
 
+/* Begun in time, begun for another address, not begun at all: the same batch. */
+static void ahead_is_the_same(void **state) {
+    (void)state;
+    tbg_data data;
+    tbg_training_batch now, early;
+    tbg_ahead *ahead;
+    tbg_batch_recipe r = plain;
+    r.align = TBG_ALIGN_FULL;
+    make_data(&data, 3, (const int[]){4, 7, 5}, (const int64_t[]){20, 20, 10});
+    assert_ok(tbg_training_batch_create(8, data.max_atoms, &now));
+    assert_ok(tbg_training_batch_create(8, data.max_atoms, &early));
+    assert_ok(tbg_ahead_create(&r, &data, 8, 2, &ahead));
+    static const uint64_t asked[] = {0, 1, 2, 7, 8, 8, 30}, begun[] = {1, 2, 3, 8, 9, 30, 31};
+    for (int k = 0; k < 7; k++) {
+        assert_ok(tbg_training_batch_fill(&r, &data, asked[k], 1, &now));
+        assert_ok(tbg_ahead_take(ahead, asked[k], &early));
+        if (k != 4) /* once it is not begun again */
+            tbg_ahead_start(ahead, begun[k]);
+        assert_int_equal(now.n_atoms, early.n_atoms);
+        assert_memory_equal(now.x, early.x, 3 * now.n_atoms * sizeof *now.x);
+        assert_memory_equal(now.target, early.target, 3 * now.n_atoms * sizeof *now.target);
+        assert_memory_equal(now.t, early.t, 8 * sizeof *now.t);
+        assert_memory_equal(now.index, early.index, 8 * sizeof *now.index);
+    }
+    tbg_ahead_free(ahead);
+    tbg_training_batch_free(&now);
+    tbg_training_batch_free(&early);
+    tbg_data_free(&data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(permutation_is_one),
                                        cmocka_unit_test(every_molecule_and_every_frame),
@@ -269,6 +299,7 @@ int main(void) {
                                        cmocka_unit_test(weighted_frames),
                                        cmocka_unit_test(random_molecules_by_weight),
                                        cmocka_unit_test(bias),
-                                       cmocka_unit_test(unit_scale)};
+                                       cmocka_unit_test(unit_scale),
+                                       cmocka_unit_test(ahead_is_the_same)};
     return cmocka_run_group_tests_name("batch", tests, NULL, NULL);
 }
