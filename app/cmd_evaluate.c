@@ -69,7 +69,8 @@ static void print_table(const tbg_ensemble *e, const tbg_ensemble_summary *s, co
         }
         if (k < v->n_dF) {
             snprintf(name, sizeof name, "   reference");
-            print_estimate(name, v->dF_reference[k].dF.value, v->dF_reference[k].dF.error, "kT");
+            print_estimate(name, v->dF_reference[k].dF.value, v->dF_reference[k].dF.error,
+                           v->dF_reference[k].reliable ? "kT" : "kT, unreliable");
             snprintf(name, sizeof name, "   before weighting");
             print_estimate(name, v->dF_proposal[k], NAN, "kT");
         }

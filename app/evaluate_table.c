@@ -43,7 +43,7 @@ static const column columns[N_COLUMNS] = {
 
 typedef struct {
     char name[64];
-    int failed, unreliable;
+    int failed, unreliable, unreliable_reference;
     double value[N_COLUMNS], error[N_COLUMNS]; /* NAN: none */
 } row;
 
@@ -97,6 +97,7 @@ static void fill(row *r, const tbg_ensemble *e, const tbg_ensemble_summary *s, c
     set(r, c++, dF, s->dF[k].dF.error);
     if (v && k < v->n_dF) {
         double reference = v->dF_reference[k].dF.value;
+        r->unreliable_reference = !v->dF_reference[k].reliable && !s->dF[k].out_of_reach;
         set(r, c++, reference, v->dF_reference[k].dF.error);
         set(r, c++, fabs(dF - reference), NAN);
         set(r, c++, v->dF_proposal[k], NAN);
@@ -160,15 +161,20 @@ int app_table_mean(const app_table *t, int c, double *mean, double *deviation) {
 /* ---- text ---- */
 
 static void cell(const row *r, int c, int markdown, char *text, size_t size) {
-    const char *between = markdown ? " \u00b1 " : " +- ";
-    if (!isfinite(r->value[c]))
-        snprintf(text, size, "%s", isnan(r->value[c]) ? "-" : r->value[c] > 0 ? "inf" : "-inf");
+    const char *between = markdown ? " \u00b1 " : " +- ",
+               *mark =
+                   (r->unreliable && c == N_WEIGHTS + 8) || (r->unreliable_reference && c == N_WEIGHTS + 9)
+                       ? " (!)"
+                       : "";
+    if (isnan(r->value[c]))
+        snprintf(text, size, "-");
+    else if (isinf(r->value[c]))
+        snprintf(text, size, "%s%s", r->value[c] > 0 ? "inf" : "-inf", mark);
     else if (isfinite(r->error[c]))
         snprintf(text, size, "%.*f%s%.*f%s", columns[c].digits, r->value[c], between, columns[c].digits,
-                 r->error[c], r->unreliable && c == N_WEIGHTS + 8 ? " (!)" : "");
+                 r->error[c], mark);
     else
-        snprintf(text, size, "%.*f%s", columns[c].digits, r->value[c],
-                 r->unreliable && c == N_WEIGHTS + 8 ? " (!)" : "");
+        snprintf(text, size, "%.*f%s", columns[c].digits, r->value[c], mark);
 }
 
 enum { CELL = 48 };
@@ -241,7 +247,7 @@ void app_table_print(const app_table *t, int markdown) {
     puts("");
     print_block(t, N_WEIGHTS + 8, N_COLUMNS, markdown);
     for (int i = 0; i < t->n; i++)
-        unreliable += t->rows[i].unreliable;
+        unreliable += t->rows[i].unreliable + t->rows[i].unreliable_reference;
     printf("\nErrors of rows are one standard error by resampling%s. Energies and dF in kT, torsions in rad; "
            "NLL in "
            "Angstrom,\n'publ.' without the prior's constant; ESS per valid sample, 'clipped' without the "
@@ -249,8 +255,8 @@ void app_table_print(const app_table *t, int markdown) {
            "weights.\n",
            several ? "; those of the mean the standard deviation over peptides" : "");
     if (unreliable)
-        printf("(!) %d free energ%s: a state of phi is worth fewer than %d independent samples or has "
-               "weights of too "
-               "heavy a tail.\n",
-               unreliable, unreliable > 1 ? "ies cannot be trusted" : "y cannot be trusted", TBG_STATE_LEAST);
+        printf("(!) Not to be trusted: a state of phi is worth fewer than %d independent samples or frames, "
+               "or has weights of "
+               "too heavy a tail.\n",
+               TBG_STATE_LEAST);
 }
