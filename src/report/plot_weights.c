@@ -48,6 +48,41 @@ static void start(tbg_text *t, const char *title, const char *id) {
 
 static const tbg_axes area = {.left = 58, .top = 12, .width = 400, .height = 250};
 
+/* Edges of the bins from low to high and a margin beyond. */
+static void spread_edges(double low, double high, double margin, double *edges) {
+    double pad = 0.04 * (high - low) + margin;
+    for (int b = 0; b <= BINS; b++)
+        edges[b] = low - pad + (high - low + 2 * pad) * b / BINS;
+}
+
+/* Histograms of the model's samples as drawn, of the weighted ones and, with n = 3, of the reference, over
+ * the bins. */
+static void draw_histograms(tbg_text *t, const char *title, const char *id, const char *label,
+                            const double *edges, int n, double (*h)[BINS]) {
+    static const char *const styles[3] = {
+        "fill=\"" TBG_COLOUR_MODEL "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_MODEL
+        "\" stroke-width=\"1.3\"",
+        "fill=\"" TBG_COLOUR_WEIGHTED "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_WEIGHTED
+        "\" stroke-width=\"1.6\"",
+        "fill=\"none\" stroke=\"" TBG_COLOUR_REFERENCE "\" stroke-width=\"1.6\""};
+    double top = 0;
+    for (int k = 0; k < n; k++)
+        for (int b = 0; b < BINS; b++)
+            top = fmax(top, h[k][b]);
+    tbg_axes a = area;
+    a.x_min = edges[0];
+    a.x_max = edges[BINS];
+    a.y_max = top > 0 ? 1.06 * top : 1;
+    start(t, title, id);
+    tbg_axes_grid(t, &a);
+    tbg_text_add(t, "<g clip-path=\"url(#%s)\">", id);
+    for (int k = 0; k < n; k++)
+        tbg_axes_steps(t, &a, BINS, edges, h[k], styles[k]);
+    tbg_text_add(t, "</g>");
+    tbg_axes_frame(t, &a, label, "probability density");
+    tbg_text_add(t, "</svg>");
+}
+
 int tbg_plot_energies(tbg_text *t, const tbg_plot_data *d, double *beyond) {
     const tbg_selection *s = d->selection;
     long n_reference = d->reference && d->reference->reduced_energy ? d->reference->n_energy : 0, kept = 0;
@@ -83,36 +118,14 @@ int tbg_plot_energies(tbg_text *t, const tbg_plot_data *d, double *beyond) {
     double span = fmax(1, high - median);
     high = fmax(high, fmin(quantile(s->n, sorted, 0.98), high + 3 * span));
     low = fmax(low, median - 4 * span);
-    double pad = 0.04 * (high - low) + 0.5, edges[BINS + 1], h[3][BINS], top = 0;
-    for (int b = 0; b <= BINS; b++)
-        edges[b] = low - pad + (high - low + 2 * pad) * b / BINS;
+    double edges[BINS + 1], h[3][BINS];
+    spread_edges(low, high, 0.5, edges);
     histogram(s->n, u, NULL, edges, h[0]);
     histogram(s->n, u, s->weight, edges, h[1]);
     histogram(kept, r, NULL, edges, h[2]);
-    for (int k = 0; k < 3; k++)
-        for (int b = 0; b < BINS && (k < 2 || kept); b++)
-            top = fmax(top, h[k][b]);
     for (long k = 0; k < s->n; k++)
         *beyond += (u[k] > edges[BINS]) / (double)s->n;
-    tbg_axes a = area;
-    a.x_min = edges[0];
-    a.x_max = edges[BINS];
-    a.y_max = top > 0 ? 1.06 * top : 1;
-    start(t, "Energies", "clip-energy");
-    tbg_axes_grid(t, &a);
-    tbg_text_add(t, "<g clip-path=\"url(#clip-energy)\">");
-    tbg_axes_steps(t, &a, BINS, edges, h[0],
-                   "fill=\"" TBG_COLOUR_MODEL "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_MODEL
-                   "\" stroke-width=\"1.3\"");
-    tbg_axes_steps(t, &a, BINS, edges, h[1],
-                   "fill=\"" TBG_COLOUR_WEIGHTED "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_WEIGHTED
-                   "\" stroke-width=\"1.6\"");
-    if (kept)
-        tbg_axes_steps(t, &a, BINS, edges, h[2],
-                       "fill=\"none\" stroke=\"" TBG_COLOUR_REFERENCE "\" stroke-width=\"1.6\"");
-    tbg_text_add(t, "</g>");
-    tbg_axes_frame(t, &a, "reduced energy U/kT", "probability density");
-    tbg_text_add(t, "</svg>");
+    draw_histograms(t, "Energies", "clip-energy", "reduced energy U/kT", edges, kept ? 3 : 2, h);
     free(u);
     free(sorted);
     free(r);
@@ -129,29 +142,11 @@ int tbg_plot_log_weights(tbg_text *t, const tbg_plot_data *d) {
         x[k] = sorted[k] = log(s->weight[k] * (double)s->n);
     qsort(sorted, (size_t)s->n, sizeof *sorted, compare_doubles);
     double high = quantile(s->n, sorted, 1), low = fmax(quantile(s->n, sorted, 0.002), high - 60);
-    double pad = 0.04 * (high - low) + 0.25, edges[BINS + 1], h[2][BINS], top = 0;
-    for (int b = 0; b <= BINS; b++)
-        edges[b] = low - pad + (high - low + 2 * pad) * b / BINS;
+    double edges[BINS + 1], h[2][BINS];
+    spread_edges(low, high, 0.25, edges);
     histogram(s->n, x, NULL, edges, h[0]);
     histogram(s->n, x, s->weight, edges, h[1]);
-    for (int b = 0; b < BINS; b++)
-        top = fmax(top, fmax(h[0][b], h[1][b]));
-    tbg_axes a = area;
-    a.x_min = edges[0];
-    a.x_max = edges[BINS];
-    a.y_max = top > 0 ? 1.06 * top : 1;
-    start(t, "Logarithm of the weights", "clip-log-weight");
-    tbg_axes_grid(t, &a);
-    tbg_text_add(t, "<g clip-path=\"url(#clip-log-weight)\">");
-    tbg_axes_steps(t, &a, BINS, edges, h[0],
-                   "fill=\"" TBG_COLOUR_MODEL "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_MODEL
-                   "\" stroke-width=\"1.3\"");
-    tbg_axes_steps(t, &a, BINS, edges, h[1],
-                   "fill=\"" TBG_COLOUR_WEIGHTED "\" fill-opacity=\"0.18\" stroke=\"" TBG_COLOUR_WEIGHTED
-                   "\" stroke-width=\"1.6\"");
-    tbg_text_add(t, "</g>");
-    tbg_axes_frame(t, &a, "ln(w / mean w)", "probability density");
-    tbg_text_add(t, "</svg>");
+    draw_histograms(t, "Logarithm of the weights", "clip-log-weight", "ln(w / mean w)", edges, 2, h);
     free(x);
     return TBG_OK;
 }
