@@ -245,22 +245,19 @@ TBG_INLINE void F(distances)(const tbg_batch_system *s, const REAL *x, const F(b
     }
 }
 
-/* Spheres apart, r > o + sr: with z = (sr/r)^2, w = 1/(1 - z), A = (atanh s - s)/s^3 at s^2 = z and
- * t = sr^3/(2 r^4):  I = t (w - A),  *slope = -r dI/dr = I + 2 t w^2. */
-TBG_INLINE V F(descreen_apart)(V sr2, V half_sr3, V ir2, V ir4, V *slope) {
-    V z = sr2 * ir2, w = F(rcp)(ONE - z), t = half_sr3 * ir4, I = t * (w - F(atanh_rest)(z));
-    *slope = t * ((w + w) * w) + I;
-    return I;
+TBG_DEFINE_DESCREEN(TBG_INLINE, F(descreen_apart), F(descreen_touching), REAL, V)
+
+/* The formulas are in formulas.h. */
+TBG_INLINE V F(apart)(V sr2, V half_sr3, V ir2, V ir4, V *slope) {
+    V z = sr2 * ir2, w = F(rcp)(ONE - z), t = half_sr3 * ir4;
+    return F(descreen_apart)(t, w, F(atanh_rest)(z), slope);
 }
 
-/* Any distance: L = max(o, |r - sr|), U = r + sr; zero when o >= U. The derivatives with respect to L and U
- * cancel but for L = sr - r. */
+/* Any distance. */
 TBG_INLINE void F(descreen_any)(REAL sr, REAL o, V r, V ir, V *I, V *slope) {
-    V zero = {0}, U = r + sr, D = r - sr, aD = F(abs)(D), ov = F(splat)(o), L = F(max)(aD, ov);
+    V zero = {0}, U = r + sr, D = r - sr, aD = F(abs)(D), ov = F(splat)(o), L = F(max)(aD, ov), down;
     V iu = F(rcp)(U), il = F(rcp)(L), ratio = (HALF * ir) * F(log)(L * iu);
-    V q = QUARTER * (iu * iu - il * il), sr2_r = (sr * sr) * ir;
-    V value = HALF * (il - iu + (r - sr2_r) * q + ratio);
-    V down = HALF * ((sr2_r + r) * q - ratio); /* r dI/dr */
+    V value = F(descreen_touching)(r, (sr * sr) * ir, iu, il, ratio, &down);
     F(mask) swallowed = F(lt)(ov, -D);
     down = down + F(select)(swallowed, il * il * r, zero);
     F(mask) outside = F(lt)(ov, U);
@@ -287,9 +284,8 @@ TBG_INLINE void F(born_apart)(const tbg_batch_system *s, const F(born) * w, int 
             int j = partner[p];
             const REAL *aj = atom + (size_t)j * TBG_ATOM_REALS;
             V ir2 = F(load)(AT(ir2_, p)), ir4 = ir2 * ir2, di, dj;
-            V I =
-                F(descreen_apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
-            V J = F(descreen_apart)(i_sr2, i_sr3, ir2, ir4, &dj);
+            V I = F(apart)(F(splat)(aj[TBG_ATOM_SR2]), F(splat)(aj[TBG_ATOM_HALF_SR3]), ir2, ir4, &di);
+            V J = F(apart)(i_sr2, i_sr3, ir2, ir4, &dj);
             F(mask) near = F(lt)(F(load)(AT(r2_, p)), F(splat)(near2[p]));
             near_[n_near] = p;
             n_near += F(any)(near);

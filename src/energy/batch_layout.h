@@ -7,6 +7,7 @@
 #ifndef TBG_ENERGY_BATCH_LAYOUT_H
 #define TBG_ENERGY_BATCH_LAYOUT_H
 #include "energy/batch.h"
+#include "energy/formulas.h"
 
 /* Kinds of pairs in a row of atom i; each row lists its partners j > i kind by kind. */
 enum {
@@ -18,7 +19,6 @@ enum {
 
 enum { TBG_TORSION_COS = 8, TBG_TORSION_WAVE = 16 }; /* reals per torsion */
 #define TBG_TORSION_DEGREE 6                         /* highest periodicity */
-#define TBG_DESCREEN_LIMIT 0.40                      /* largest (sr/r)^2 for the descreening series */
 
 enum { TBG_PROBE_RCP, TBG_PROBE_RSQRT, TBG_PROBE_EXP2, TBG_PROBE_LOG, TBG_PROBE_ATAN2, TBG_PROBE_ATANH_REST };
 

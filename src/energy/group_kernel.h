@@ -8,6 +8,7 @@
  * want_e, want_f are compile-time constants of inlined functions. */
 #ifndef TBG_GROUP_ONCE
 #define TBG_GROUP_ONCE
+#include "energy/formulas.h"
 #include <math.h>
 #ifdef __CUDACC__
 #define TBG_HD static __device__ __forceinline__
@@ -42,34 +43,8 @@ TBG_HD double tbg_rsqrt_f64(double x) {
     return 1 / sqrt(x);
 }
 #endif
-/* (atanh(s) - s)/s^3, z = s^2 from 0 to 0.4: the polynomials of vecmath.h */
-TBG_HD float tbg_atanh_rest_f32(float z) {
-    float p = 0.3009915443f * z - 0.09353815956f;
-    p = p * z + 0.144717087f;
-    p = p * z + 0.1028451109f;
-    p = p * z + 0.1434445417f;
-    p = p * z + 0.1999846485f;
-    return p * z + 0.3333333978f;
-}
-TBG_HD double tbg_atanh_rest_f64(double z) {
-    double p = 1.47945399064552045 * z - 3.60598144526141937;
-    p = p * z + 4.41751121009431522;
-    p = p * z - 3.23144203603537947;
-    p = p * z + 1.69248920512803575;
-    p = p * z - 0.558971719788049765;
-    p = p * z + 0.201935956561477685;
-    p = p * z + 0.0166670063672057665;
-    p = p * z + 0.0570922751529558534;
-    p = p * z + 0.0583540708159286791;
-    p = p * z + 0.0667020151246934149;
-    p = p * z + 0.0769212352598764609;
-    p = p * z + 0.0909091539323392505;
-    p = p * z + 0.111111109807083269;
-    p = p * z + 0.142857142871300885;
-    p = p * z + 0.199999999999939326;
-    return p * z + 0.333333333333333376;
-}
-#define TBG_GROUP_LIMIT 0.40 /* largest (sr/r)^2 for that series */
+TBG_DEFINE_ATANH_REST_F32(TBG_HD, tbg_atanh_rest_f32, float)
+TBG_DEFINE_ATANH_REST_F64(TBG_HD, tbg_atanh_rest_f64, double)
 /* clang-format off: it takes F(name)(arguments) for a declaration */
 #endif
 
@@ -260,25 +235,23 @@ TBG_HD void F(gather)(const F(group) *c, int t, int stage) {
 
 /* ---- pairs: an item is an atom and one of TBG_GROUP_PARTS interleaved shares of its partners ---- */
 
-/* Descreening of i by j. Spheres apart: as batch_kernel.h, no logarithm and no cancellation. *slope = -r dI/dr. */
+TBG_DEFINE_DESCREEN(TBG_HD, F(descreen_apart), F(descreen_touching), REAL, REAL)
+
+/* Descreening of i by j (formulas.h). *slope = -r dI/dr. */
 TBG_HD REAL F(descreen)(REAL r2, REAL ir, REAL ir2, REAL o, REAL sr, REAL sr2, REAL half_sr3, REAL *slope) {
     REAL touch = o + sr, z = sr2 * ir2;
-    if (!(r2 < touch * touch) && z < C(TBG_GROUP_LIMIT)) {
-        REAL w = 1 / (1 - z), k = half_sr3 * ir2 * ir2, I = k * (w - ATANH_REST(z));
-        *slope = k * ((w + w) * w) + I;
-        return I;
-    }
-    REAL r = r2 * ir, U = r + sr, D = r - sr, aD = D < 0 ? -D : D, L = aD > o ? aD : o;
+    if (!(r2 < touch * touch) && z < C(TBG_DESCREEN_LIMIT))
+        return F(descreen_apart)(half_sr3 * ir2 * ir2, 1 / (1 - z), ATANH_REST(z), slope);
+    REAL r = r2 * ir, U = r + sr, D = r - sr, aD = D < 0 ? -D : D, L = aD > o ? aD : o, down;
     *slope = 0;
     if (!(o < U)) /* j lies inside i */
         return r - r; /* 0, or not a number */
-    REAL iu = 1 / U, il = 1 / L, ratio = C(0.5) * ir * LOG(L * iu);
-    REAL q = C(0.25) * (iu * iu - il * il), sr2_r = sr2 * ir;
-    REAL down = C(0.5) * ((sr2_r + r) * q - ratio);
+    REAL iu = 1 / U, il = 1 / L;
+    REAL I = F(descreen_touching)(r, sr2 * ir, iu, il, C(0.5) * ir * LOG(L * iu), &down);
     if (o < -D) /* i lies inside j */
         down += il * il * r;
     *slope = -down;
-    return C(0.5) * (il - iu + (r - sr2_r) * q + ratio);
+    return I;
 }
 
 TBG_HD void F(born_pairs)(const F(group) *c, int t) {

@@ -14,6 +14,7 @@
  * negative; vX_rsqrt(0) is NaN; vX_exp2 flushes below the normal range to (almost) zero. */
 #ifndef TBG_ENERGY_VECMATH_H
 #define TBG_ENERGY_VECMATH_H
+#include "energy/formulas.h"
 #include <stdint.h>
 #include <string.h>
 #if defined(__x86_64__) || defined(__i386__)
@@ -324,30 +325,6 @@ TBG_INLINE vd vd_atan2(vd y, vd x) {
 }
 
 /* ---- (atanh(s) - s)/s^3, z = s^2 from 0 to 0.4 ---- */
-TBG_INLINE vf vf_atanh_rest(vf z) {
-    vf p = 0.3009915443f * z - 0.09353815956f;
-    p = p * z + 0.144717087f;
-    p = p * z + 0.1028451109f;
-    p = p * z + 0.1434445417f;
-    p = p * z + 0.1999846485f;
-    return p * z + 0.3333333978f;
-}
-TBG_INLINE vd vd_atanh_rest(vd z) {
-    vd p = 1.47945399064552045 * z - 3.60598144526141937;
-    p = p * z + 4.41751121009431522;
-    p = p * z - 3.23144203603537947;
-    p = p * z + 1.69248920512803575;
-    p = p * z - 0.558971719788049765;
-    p = p * z + 0.201935956561477685;
-    p = p * z + 0.0166670063672057665;
-    p = p * z + 0.0570922751529558534;
-    p = p * z + 0.0583540708159286791;
-    p = p * z + 0.0667020151246934149;
-    p = p * z + 0.0769212352598764609;
-    p = p * z + 0.0909091539323392505;
-    p = p * z + 0.111111109807083269;
-    p = p * z + 0.142857142871300885;
-    p = p * z + 0.199999999999939326;
-    return p * z + 0.333333333333333376;
-}
+TBG_DEFINE_ATANH_REST_F32(TBG_INLINE, vf_atanh_rest, vf)
+TBG_DEFINE_ATANH_REST_F64(TBG_INLINE, vd_atanh_rest, vd)
 #endif
