@@ -25,9 +25,9 @@ static void tensor(void **state) {
 
 static void batches(void **state) {
     (void)state;
-    ragged_batch(backend, 16);
-    ragged_batch(backend, 64);
-    ragged_batch(backend, 128);
+    ragged(backend, 16);
+    ragged(backend, 64);
+    ragged(backend, 128);
 }
 
 /* What a machine without a device says. */
@@ -56,6 +56,6 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor), cmocka_unit_test(batches)};
     int failed = cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
-    show_errors();
+    show_cuda_errors();
     return failed;
 }
