@@ -5,17 +5,21 @@ histograms of phi and psi, each difference in units of its statistical error.
 
 Each start is a structure that `tbg simulate` uses for its independent runs (random torsions, minimised). From each, tbg
 runs 16 conformations (one SIMD block) and OpenMM one, on one thread, OpenMM as long as --openmm-seconds allows (tbg
-then as long in simulated time). The first tenth is dropped. Errors: variance within runs with the statistical
-inefficiency of each series, or the spread between the 16 runs of a start if that is larger.
+then as long in simulated time). The first tenth is dropped. Flips of phi between 0 < phi < 2 and the rest take
+nanoseconds, more than such runs have, so their number is a matter of chance: everything is compared among the frames of
+one state of all phi, the one that both programs have seen most. Errors: variance within runs with the statistical
+inefficiency of each series, or the spread between runs if that is larger.
 
 Needs OpenMM's Python package (Debian python3-simtk: run with /usr/bin/python3). For checking only.
 
 usage: python3 tools/compare_dynamics.py SEQUENCE FORCEFIELD [--starts 6] [--openmm-seconds 120] [--tbg build/tbg]
+       [--keep FILE: save the series there, or only compare those saved]
 """
 import argparse
 import json
 import math
 import os
+import pickle
 import subprocess
 import tempfile
 import time
@@ -139,14 +143,15 @@ def inefficiency(a):
 
 
 def mean_and_error(runs):
-    """Mean over runs of one start and its squared error: of series a over runs, [runs][n]."""
-    runs = numpy.asarray(runs, dtype=float)
-    mean = runs.mean()
-    n = runs.size
-    g = numpy.mean([inefficiency(a) for a in runs]) if runs.std() > 0 else 1.0
-    square = runs.var() * g / n
+    """Mean of all values of all runs and its squared error; runs: list of series of any length."""
+    runs = [numpy.asarray(a, dtype=float) for a in runs if len(a) > 20]
+    n = sum(map(len, runs))
+    mean = sum(a.sum() for a in runs) / n
+    variance = sum(((a - mean)**2).sum() for a in runs) / n
+    g = sum(inefficiency(a) * len(a) for a in runs) / n if variance > 0 else 1.0
+    square = variance * g / n
     if len(runs) > 2:  # what differs from run to run is seen
-        square = max(square, runs.mean(axis=1).var(ddof=1) / len(runs))
+        square = max(square, sum((len(a) / n * (a.mean() - mean))**2 for a in runs) * len(runs) / (len(runs) - 1))
     return mean, square
 
 
@@ -188,23 +193,21 @@ def turn(x, torsion):
 
 
 class Comparison:
-    """ours, theirs: one array [runs][n] per start."""
-
-    def __init__(self):
+    def __init__(self, chosen):
         self.z = {}
+        self.chosen = chosen  # for either side, a mask [n] per run
 
     def add(self, family, name, ours, theirs, report=None):
-        sides = []
-        for starts in (ours, theirs):
-            each = [mean_and_error(runs) for runs in starts]
-            sides.append((numpy.mean([m for m, _ in each]), math.sqrt(sum(s for _, s in each)) / len(each)))
+        """ours, theirs: one series per run, of all frames."""
+        sides = [mean_and_error([a[mask] for a, mask in zip(runs, masks)])
+                 for runs, masks in zip((ours, theirs), self.chosen)]
         (a, ea), (b, eb) = sides
         if not ea + eb > 0:
             return
-        z = (a - b) / math.hypot(ea, eb)
+        z = (a - b) / math.sqrt(ea + eb)
         self.z.setdefault(family, []).append((z, name))
         if report:
-            print(f"| {report} | {a:.3f} +- {ea:.3f} | {b:.3f} +- {eb:.3f} | {z:+.1f} |")
+            print(f"| {report} | {a:.3f} +- {math.sqrt(ea):.3f} | {b:.3f} +- {math.sqrt(eb):.3f} | {z:+.1f} |")
 
     def summary(self, family):
         z = self.z[family]
@@ -212,46 +215,60 @@ class Comparison:
         print(f"| {family} | {len(z)} | {math.sqrt(sum(v * v for v, _ in z) / len(z)):.2f} | {worst[0]:+.1f} ({worst[1]}) |")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("sequence")
-    parser.add_argument("forcefield", choices=FORCEFIELDS)
-    parser.add_argument("--starts", type=int, default=6)
-    parser.add_argument("--openmm-seconds", type=float, default=120)
-    parser.add_argument("--tbg", default="build/tbg")
-    arguments = parser.parse_args()
+def simulate(arguments):
+    """All runs: {"tbg": (frames, components, kinetic temperatures), "openmm": the same}; lists over runs."""
     temperature = FORCEFIELDS[arguments.forcefield][1]
-    x1, x2, e1, e2, t1, t2 = [], [], [], [], [], []
+    ours, theirs = ([], [], []), ([], [], [])
     with tempfile.TemporaryDirectory() as folder:
         starts = make_starts(arguments, folder, temperature)
-        bonds, angles, torsions = measures(starts[0])
         total, clock = 0.0, [0.0, 0.0]
         for k, start in enumerate(starts):
-            begin = time.time()
+            begin = time.process_time()
             frames, parts, kinetic = run_openmm(arguments, start, k, arguments.openmm_seconds / len(starts))
             n, drop = len(frames), len(frames) // 10
             total += n * INTERVAL
-            x2.append(frames[None, drop:])
-            e2.append({name: series[None, drop:] for name, series in parts.items()})
-            t2.append(kinetic[None, drop:])
-            clock[0] += time.time() - begin
-            begin = time.time()
+            for side, value in zip(theirs, (frames[drop:], {name: a[drop:] for name, a in parts.items()}, kinetic[drop:])):
+                side.append(value)
+            clock[0] += time.process_time() - begin
             frames, parts, kinetic = run_tbg(arguments, start, k, n * INTERVAL, folder)
-            x1.append(frames)
-            e1.append(parts)
-            t1.append(kinetic)
-            clock[1] += time.time() - begin
-    print(f"{arguments.sequence}, {arguments.forcefield}, {temperature:g} K: {len(starts)} starts, OpenMM "
-          f"{FORCEFIELDS[arguments.forcefield][3]} {total:.0f} ps in {clock[0]:.0f} s, tbg {LANES * total:.0f} ps in "
-          f"{clock[1]:.0f} s (energies of frames included)\n")
-    c = Comparison()
+            for lane in range(LANES):
+                ours[0].append(frames[lane])
+                ours[1].append({name: a[lane] for name, a in parts.items()})
+            ours[2].append(kinetic)
+        clock[1] = sum(os.times()[2:4])
+        tuples = measures(starts[0])
+    return dict(tbg=ours, openmm=theirs, tuples=tuples, title=(
+        f"{arguments.sequence}, {arguments.forcefield}, {temperature:g} K: {len(starts)} starts, OpenMM "
+        f"({FORCEFIELDS[arguments.forcefield][3]}) {total:.0f} ps in {clock[0]:.0f} s, tbg {LANES * total:.0f} ps in "
+        f"{clock[1]:.0f} s of one core (energies of frames included)"))
+
+
+def choose_state(data):
+    """Masks of the frames in the state of all phi that both sides have seen most, and a sentence about it."""
+    phis = [t for name, t in data["tuples"][2] if name.startswith("phi")]
+    labels = [[sum(((turn(x, t) > 0) & (turn(x, t) < 114.6)) << k for k, t in enumerate(phis)) + 0 * x[:, 0, 0]
+               for x in data[side][0]] for side in ("tbg", "openmm")]
+    share = [[numpy.mean(numpy.concatenate(side) == s) for s in range(1 << len(phis))] for side in labels]
+    best = int(numpy.argmax(numpy.minimum(*share)))
+    flips = [sum(int((numpy.diff(a) != 0).sum()) for a in side) for side in labels]
+    told = f"frames compared: phi {'inside' if best else 'outside'} 0 < phi < 2, {100 * share[0][best]:.1f} % of tbg's, " \
+           f"{100 * share[1][best]:.1f} % of OpenMM's; {flips[0]} and {flips[1]} flips\n"
+    return [[a == best for a in side] for side in labels], told
+
+
+def compare(data):
+    (x1, e1, t1), (x2, e2, t2) = data["tbg"], data["openmm"]
+    bonds, angles, torsions = data["tuples"]
+    chosen, told = choose_state(data)
+    print(data["title"] + "\n" + told)
+    c = Comparison(chosen)
     print("| mean | tbg | OpenMM | difference / error |\n|---|---|---|---|")
     c.add("energies", "total", [sum(e.values()) for e in e1], [sum(e.values()) for e in e2], "potential energy, kJ/mol")
     for name in e2[0]:
         c.add("energies", name, [e[name] for e in e1], [e[name] for e in e2], f"{name}, kJ/mol")
-    their = numpy.concatenate([t[0] for t in t2])
-    error = math.sqrt(numpy.mean([inefficiency(t[0]) for t in t2]) / len(their)) * their.std()
-    ours, our_error = numpy.mean(t1), error * math.sqrt(len(their) / sum(x.shape[0] * x.shape[1] for x in x1))
+    their = numpy.concatenate(t2)
+    error = math.sqrt(numpy.mean([inefficiency(t) for t in t2]) / len(their)) * their.std()
+    ours, our_error = numpy.mean(t1), error * math.sqrt(len(their) / sum(map(len, x1)))
     z = (ours - their.mean()) / math.hypot(error, our_error)
     print(f"| kinetic temperature, K | {ours:.2f} +- {our_error:.2f} | {their.mean():.2f} +- {error:.2f} | {z:+.1f} |")
     for family, tuples, measure in (("bond lengths", bonds, length), ("angles", angles, bend)):
@@ -269,6 +286,26 @@ def main():
     print("\n| quantities | number | rms of difference / error | largest |\n|---|---|---|---|")
     for family in c.z:
         c.summary(family)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sequence")
+    parser.add_argument("forcefield", choices=FORCEFIELDS)
+    parser.add_argument("--starts", type=int, default=6)
+    parser.add_argument("--openmm-seconds", type=float, default=120)
+    parser.add_argument("--tbg", default="build/tbg")
+    parser.add_argument("--keep")
+    arguments = parser.parse_args()
+    if arguments.keep and os.path.exists(arguments.keep):
+        with open(arguments.keep, "rb") as f:
+            data = pickle.load(f)
+    else:
+        data = simulate(arguments)
+        if arguments.keep:
+            with open(arguments.keep, "wb") as f:
+                pickle.dump(data, f)
+    compare(data)
 
 
 main()
