@@ -38,6 +38,7 @@ int cmd_energy(int argc, char **argv);
 int cmd_simulate(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 int cmd_sample(int argc, char **argv);
+int cmd_density(int argc, char **argv);
 int cmd_evaluate(int argc, char **argv);
 int cmd_reference(int argc, char **argv);
 int cmd_report(int argc, char **argv);

@@ -12,6 +12,7 @@ const app_command app_commands[] = {
      cmd_simulate},
     {"train", "CONFIG.yaml [--resume] -o DIR", "train a model by flow matching", cmd_train},
     {"sample", "SEQ|FILE.pdb --model FILE -n N -o DIR", "weighted equilibrium ensemble from a model", cmd_sample},
+    {"density", "SEQ|FILE.pdb FRAMES --model FILE [-o OUT.nc]", "log density of given conformations by a model", cmd_density},
     {"evaluate", "DIR... --reference DATA.nc|DIR", "compare ensembles with references", cmd_evaluate},
     {"reference", "DATA.nc... -o REF.nc", "a small reference with the figures of all frames", cmd_reference},
     {"report", "DIR", "self-contained HTML report of an ensemble", cmd_report},

@@ -1,0 +1,379 @@
+/* cmd_density.c: tbg density: what a model thinks of given conformations: log q of each frame.
+ *
+ * Frames of dynamics show how good a model is where the truth lies: its mean -log q (NLL), the
+ * Kullback-Leibler divergence from the data and the effective sample size that sampling would have if the
+ * data covered everything. Ctrl-C writes the frames that are done. */
+#include "app.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "tbg/energy.h"
+#include "tbg/ensemble.h"
+#include "tbg/file.h"
+#include "tbg/flow.h"
+#include "tbg/status.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    const char *what, *frames, *model, *output, *engine, *backend, *solver, *forcefield;
+    int64_t n, first, threads, steps;
+    double temperature, tolerance, solver_tolerance;
+    int no_energies, json;
+} settings;
+
+enum { COLUMNS = 4, LOG_Q = 0, LOG_WEIGHT = 1, REDUCED_ENERGY = 2, ERROR = 3 };
+static const char *const column_name[COLUMNS] = {"log_q", "log_weight", "reduced_energy", "log_q_error"};
+static const char *const column_unit[COLUMNS] = {"1", "1", "kT", "1"};
+
+typedef struct {
+    tbg_model *model;
+    tbg_molecule *molecule;
+    tbg_system *system, *model_system; /* of the energies; of the conditioning (the same unless overridden) */
+    tbg_conditioning *conditioning;
+    tbg_session *session;
+    tbg_engine *engine; /* NULL without energies */
+    tbg_flow_options flow;
+    const char *forcefield;
+    double temperature;
+    int64_t n, done;            /* frames chosen, evaluated */
+    double *positions, *column; /* [n][n_atoms][3] nm; [n][COLUMNS] */
+    double velocities, divergences;
+} work;
+
+static void release(work *w) {
+    tbg_engine_free(w->engine);
+    tbg_session_free(w->session);
+    tbg_conditioning_free(w->conditioning);
+    if (w->model_system != w->system)
+        tbg_system_free(w->model_system);
+    tbg_system_free(w->system);
+    tbg_molecule_free(w->molecule);
+    tbg_model_free(w->model);
+    free(w->positions);
+    free(w->column);
+}
+
+/* ---- preparation ---- */
+
+/* o->n frames evenly spread from o->first on (0: all) stay, in order. */
+static int choose_frames(const settings *o, work *w) {
+    int64_t all;
+    TBG_TRY(tbg_frames_read(o->frames, w->molecule->n_atoms, &all, &w->positions));
+    if (o->first >= all)
+        return tbg_fail(TBG_INPUT, "%s has %lld frames; --first %lld leaves none", o->frames, (long long)all,
+                        (long long)o->first);
+    int64_t left = all - o->first;
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    w->n = o->n && o->n < left ? o->n : left;
+    for (int64_t k = 0; k < w->n; k++) {
+        int64_t from = o->first + (int64_t)((double)k * (double)left / (double)w->n);
+        memmove(w->positions + (size_t)k * n3, w->positions + (size_t)from * n3, n3 * sizeof(double));
+    }
+    w->column = TBG_NEW(double, (size_t)w->n *COLUMNS);
+    return w->column ? TBG_OK : TBG_FAILED;
+}
+
+/* Before the work: can OUT.nc be made? */
+static int check_output(const char *path) {
+    char folder[4096];
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    int length = slash == path ? 1 : slash ? (int)(slash - path) : 1;
+    if (!path)
+        return TBG_OK;
+    if (length >= (int)sizeof folder)
+        return tbg_fail(TBG_INPUT, "-o: the path is too long");
+    snprintf(folder, sizeof folder, "%.*s", length, slash ? path : ".");
+    return access(folder, W_OK) ? tbg_fail(TBG_INPUT, "-o %s: can't write in folder %s", path, folder)
+                                : TBG_OK;
+}
+
+static int prepare(const settings *o, work *w) {
+    TBG_TRY(check_output(o->output));
+    TBG_TRY(tbg_flow_check(&w->flow));
+    TBG_TRY(tbg_model_read(o->model, &w->model));
+    if (!(w->model->spec.scale > 0))
+        return tbg_fail(TBG_INPUT, "%s: the model's scale is not set; it was never trained", o->model);
+    TBG_TRY(tbg_molecule_load(o->what, &w->molecule));
+    TBG_TRY(choose_frames(o, w));
+    w->forcefield = o->forcefield ? o->forcefield : w->model->forcefield;
+    w->temperature = isnan(o->temperature) ? w->model->temperature : o->temperature;
+    if (!w->forcefield)
+        return tbg_fail(TBG_INPUT, "%s does not name its force field: give --forcefield", o->model);
+    if (!(w->temperature > 0 && w->temperature < 1e5))
+        return tbg_fail(TBG_INPUT, "%s does not name its temperature: give --temperature (K)", o->model);
+    TBG_TRY(tbg_system_create(w->molecule, w->forcefield, -1, &w->system));
+    /* The network sees bond widths of the force field and temperature it was trained with. */
+    w->model_system = w->system;
+    if (w->model->forcefield && strcmp(w->model->forcefield, w->forcefield)) {
+        w->model_system = NULL;
+        TBG_TRY(tbg_system_create(w->molecule, w->model->forcefield, -1, &w->model_system));
+    }
+    double trained_at = w->model->temperature > 0 ? w->model->temperature : w->temperature;
+    int status =
+        tbg_conditioning_create(&w->model->spec, w->molecule, w->model_system, trained_at, &w->conditioning);
+    if (status)
+        return tbg_fail_in(status, "%s does not fit %s", o->what, o->model);
+    TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
+    if (!o->no_energies)
+        TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
+    return TBG_OK;
+}
+
+/* ---- the work ---- */
+
+static int evaluate(work *w, int64_t first, int n) {
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    double scale = w->model->spec.scale, per_nm = 3.0 * (w->molecule->n_atoms - 1) * log(scale);
+    const double *nm = w->positions + (size_t)first * n3;
+    double *x = TBG_NEW(double, 2 * (size_t)n * n3), *energy = TBG_NEW(double, n);
+    tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
+    const tbg_conditioning **list = TBG_NEW(const tbg_conditioning *, n);
+    int status = x && energy && result && list ? TBG_OK : TBG_FAILED;
+    for (size_t k = 0; k < (size_t)n * n3 && !status; k++)
+        x[k] = scale * nm[k];
+    for (int i = 0; i < n && !status; i++)
+        list[i] = w->conditioning;
+    if (!status)
+        status = tbg_flow_density(w->session, &w->flow, n, list, x, x + (size_t)n * n3, result);
+    if (!status && w->engine)
+        status = tbg_engine_evaluate(w->engine, n, nm, energy, NULL, NULL);
+    for (int i = 0; i < n && !status; i++) {
+        double *c = w->column + (size_t)(first + i) * COLUMNS;
+        c[LOG_Q] = result[i].log_q + per_nm;
+        c[ERROR] = result[i].error;
+        c[REDUCED_ENERGY] = w->engine ? energy[i] / (TBG_BOLTZMANN * w->temperature) : NAN;
+        c[LOG_WEIGHT] = -c[REDUCED_ENERGY] - c[LOG_Q];
+        w->velocities += result[i].velocities;
+        w->divergences += result[i].divergences;
+    }
+    free(x);
+    free(energy);
+    free(result);
+    free(list);
+    return status;
+}
+
+/* The first frames tell the speed; then some seconds' worth at once. */
+static int run(const settings *o, work *w) {
+    int batch = 4 * (o->threads ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN)), least = batch;
+    tbg_progress progress;
+    tbg_progress_start(&progress, "log q", "frames", (double)w->n);
+    int status = TBG_OK;
+    while (w->done < w->n && !status) {
+        int n = w->n - w->done < batch ? (int)(w->n - w->done) : batch;
+        double start = tbg_seconds();
+        status = tbg_interrupted() ? tbg_fail(TBG_FAILED, "interrupted") : evaluate(w, w->done, n);
+        if (status)
+            break;
+        w->done += n;
+        batch = (int)fmin(fmax(3 * n / (tbg_seconds() - start), least), 2000);
+        tbg_progress_update(&progress, (double)w->done, NULL);
+    }
+    tbg_progress_end(&progress, (double)w->done);
+    return status;
+}
+
+/* ---- results ---- */
+
+typedef struct {
+    int64_t finite;
+    double nll, nll_error, nll_published; /* Angstrom */
+    double energy, kl, ess;               /* NAN without energies */
+    double rms_error;                     /* estimated, of log q */
+} figures;
+
+/* Means over data from p, w = exp(-U/kT) / q, Z the normaliser of exp(-U/kT): 1/Z = E_p[1/w], KL(p || q) =
+ * E_p[log w] - log Z, ESS of samples from q = (E_q w)^2 / E_q w^2 = Z / E_p[w]. They see nothing of what the
+ * model makes outside the data. */
+static figures summarise(const work *w) {
+    figures f = {.kl = NAN, .ess = NAN, .energy = NAN};
+    double dimensions = 3.0 * (w->molecule->n_atoms - 1), sum = 0, squares = 0, error = 0, log_w = 0,
+           energy = 0;
+    double *plus = TBG_NEW(double, w->done), *minus = TBG_NEW(double, w->done);
+    long m = 0;
+    for (int64_t i = 0; i < w->done; i++) {
+        const double *c = w->column + (size_t)i * COLUMNS;
+        if (!isfinite(c[LOG_Q]))
+            continue;
+        f.finite++;
+        sum -= c[LOG_Q];
+        squares += c[LOG_Q] * c[LOG_Q];
+        error += c[ERROR] * c[ERROR];
+        if (isfinite(c[LOG_WEIGHT]) && plus && minus) {
+            log_w += c[LOG_WEIGHT];
+            energy += c[REDUCED_ENERGY];
+            plus[m] = c[LOG_WEIGHT];
+            minus[m++] = -c[LOG_WEIGHT];
+        }
+    }
+    double n = (double)f.finite;
+    f.nll = n ? sum / n + dimensions * log(10) : NAN;
+    f.nll_published = f.nll - dimensions / 2 * log(2 * M_PI);
+    f.nll_error = n > 1 ? sqrt(fmax(0, squares / n - sum * sum / n / n) / (n - 1)) : NAN;
+    f.rms_error = n ? sqrt(error / n) : NAN;
+    if (m) {
+        double inverse_z = tbg_log_sum_exp(m, minus) - log((double)m);
+        f.energy = energy / (double)m;
+        f.kl = log_w / (double)m + inverse_z;
+        f.ess = exp(-inverse_z - (tbg_log_sum_exp(m, plus) - log((double)m)));
+    }
+    free(plus);
+    free(minus);
+    return f;
+}
+
+static int write_frames(const settings *o, const work *w) {
+    char *pdb = NULL;
+    tbg_trajectory_header header = {.n_atoms = w->molecule->n_atoms,
+                                    .title = "tbg density",
+                                    .forcefield = w->forcefield,
+                                    .temperature = w->temperature,
+                                    .n_extra = COLUMNS,
+                                    .extra_names = column_name,
+                                    .extra_units = column_unit};
+    tbg_trajectory_writer *writer;
+    TBG_TRY(tbg_molecule_format_pdb(w->molecule, w->positions, &pdb));
+    header.topology_pdb = pdb;
+    int status = tbg_trajectory_create(o->output, &header, 0, NULL, &writer);
+    free(pdb);
+    TBG_TRY(status);
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    for (int64_t i = 0; i < w->done && !status; i += 1000)
+        status = tbg_trajectory_append(writer, (int)fmin(1000, (double)(w->done - i)),
+                                       w->positions + (size_t)i * n3, NULL, w->column + (size_t)i * COLUMNS);
+    if (status) {
+        tbg_trajectory_abort(writer);
+        return status;
+    }
+    return tbg_trajectory_close(writer);
+}
+
+static json_t *number(double x) {
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static void print(const settings *o, const work *w, const figures *f) {
+    double n = (double)(w->done ? w->done : 1);
+    if (o->json) {
+        json_t *root =
+            json_pack("{ss sI sI so so so so so so so so so}", "model", o->model, "n_frames",
+                      (json_int_t)w->done, "n_finite", (json_int_t)f->finite, "nll_mean", number(f->nll),
+                      "nll_error", number(f->nll_error), "nll_published", number(f->nll_published),
+                      "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data",
+                      number(f->ess), "log_q_error_rms", number(f->rms_error), "velocities_per_frame",
+                      number(w->velocities / n), "divergences_per_frame", number(w->divergences / n));
+        char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+        if (text)
+            puts(text);
+        free(text);
+        json_decref(root);
+        return;
+    }
+    printf("%lld frames of %s, %lld with a density; %.0f velocities and %.0f divergences each\n",
+           (long long)w->done, o->frames, (long long)f->finite, w->velocities / n, w->divergences / n);
+    printf("NLL, Angstrom                %.3f +- %.2g (frames taken as independent)\n", f->nll, f->nll_error);
+    printf("NLL, published convention    %.3f (without the prior's constant)\n", f->nll_published);
+    printf("log q: estimated error       %.2g nats rms\n", f->rms_error);
+    if (w->engine) {
+        printf("mean U/kT                    %.2f\n", f->energy);
+        printf("KL from data to model        %.3f nats\n", f->kl);
+        printf("ESS if the data are all      %.2f %%\n", 100 * f->ess);
+        printf("(the last two see nothing that the model makes outside the data, and rest on its frames' "
+               "tails)\n");
+    }
+    if (o->output)
+        printf("%s: positions, log_q, log_weight, reduced_energy, log_q_error\n", o->output);
+}
+
+/* ---- the command ---- */
+
+static int refuse(const char *why) {
+    fprintf(stderr, "tbg density: %s\n", why);
+    return 2;
+}
+
+static int check_settings(const settings *o) {
+    if (!o->model)
+        return refuse("--model FILE is needed");
+    if (o->n < 0 || o->n > 100000000)
+        return refuse("-n must be 0 (all) to 100,000,000");
+    if (o->first < 0)
+        return refuse("--first must not be negative");
+    if (o->threads < 0 || o->threads > 4096)
+        return refuse("--threads must be 0 (all) to 4096");
+    if (o->steps < 1 || o->steps > 100000)
+        return refuse("--steps must be 1 to 100,000");
+    return 0;
+}
+
+int cmd_density(int argc, char **argv) {
+    tbg_flow_options flow;
+    tbg_flow_defaults(&flow);
+    settings o = {.solver = tbg_solver_name(flow.solver),
+                  .steps = flow.steps,
+                  .tolerance = flow.tolerance,
+                  .solver_tolerance = flow.solver_tolerance,
+                  .temperature = NAN};
+    const app_option options[] = {
+        {"model", 'm', APP_STRING, &o.model, "FILE", "model file (needed)"},
+        {"output", 'o', APP_STRING, &o.output, "OUT.nc", "frames with log_q, log_weight, reduced_energy"},
+        {"number", 'n', APP_INT, &o.n, "N", "frames, evenly spread; 0: all"},
+        {"first", 0, APP_INT, &o.first, "K", "leave out the first K frames"},
+        {"no-energies", 0, APP_FLAG, &o.no_energies, NULL, "log q only"},
+        {"tolerance", 0, APP_DOUBLE, &o.tolerance, "NATS",
+         "estimated error of log q above which a frame gets more nodes"},
+        {"solver", 0, APP_STRING, &o.solver, "NAME", "adaptive, fixed, published, rk4"},
+        {"solver-tolerance", 0, APP_DOUBLE, &o.solver_tolerance, "X",
+         "of adaptive and published, scaled units"},
+        {"steps", 0, APP_INT, &o.steps, "N", "of fixed and rk4"},
+        {"engine", 'e', APP_STRING, &o.engine, "NAME",
+         "energies by native, reference, openmm, xtb; default: the force field's"},
+        {"backend", 0, APP_STRING, &o.backend, "NAME",
+         "network by cpu, reference, cuda; default: the best there is"},
+        {"forcefield", 'f', APP_STRING, &o.forcefield, "NAME", "of the energies; default: the model's"},
+        {"temperature", 0, APP_DOUBLE, &o.temperature, "K", "of the energies; default: the model's"},
+        {"threads", 't', APP_INT, &o.threads, "T", "threads; 0: all"},
+        {"json", 0, APP_FLAG, &o.json, NULL, "print the figures as one JSON object"},
+        {0}};
+    const char *what[2];
+    int n = app_parse(
+        "density",
+        "The model's log density of given conformations (a trajectory .nc, or a .safetensors with positions\n"
+        "in nm), atoms in the molecule's order: mean NLL, and how far the model is from the data.",
+        options, argc, argv, what, 2, 2);
+    if (n < 0)
+        return n == -1 ? 0 : 2;
+    if (check_settings(&o))
+        return 2;
+    o.what = what[0];
+    o.frames = what[1];
+    work w = {.flow = flow};
+    w.flow.tolerance = o.tolerance;
+    w.flow.solver_tolerance = o.solver_tolerance;
+    w.flow.steps = (int)o.steps;
+    int status = tbg_solver_parse(o.solver, &w.flow.solver);
+    if (!status)
+        status = prepare(&o, &w);
+    if (!status)
+        status = run(&o, &w);
+    int interrupted = status && tbg_interrupted() && w.done;
+    if (interrupted) {
+        fprintf(stderr, "tbg density: interrupted after %lld of %lld frames\n", (long long)w.done,
+                (long long)w.n);
+        status = TBG_OK;
+    }
+    if (!status && o.output)
+        status = write_frames(&o, &w);
+    if (!status) {
+        figures f = summarise(&w);
+        print(&o, &w, &f);
+    }
+    int code = status ? app_fail("density", status) : interrupted;
+    release(&w);
+    return code;
+}

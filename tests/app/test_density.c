@@ -1,0 +1,160 @@
+/* test_density.c: `tbg density` as a command: it finds the log q that `tbg sample` wrote, whatever the frames
+ * are read from, and refuses by name. */
+#include "tbg/ensemble.h"
+#include "tbg/file.h"
+#include "tbg/network.h"
+#include "tbg_test.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static char folder[] = "/tmp/tbg-test-density-XXXXXX";
+
+static void write_model(void) {
+    tbg_network_spec spec;
+    tbg_model *m;
+    char path[256];
+    assert_ok(tbg_network_preset("improved-ad", &spec));
+    spec.hidden = 8;
+    spec.layers = 1;
+    spec.scale = 6;
+    assert_ok(tbg_model_create(&spec, 4, &m));
+    const tbg_parameter *p = tbg_model_tensor(m, "egnn.gcl_0.harmonic_gate.bias");
+    assert_non_null(p);
+    m->values[p->offset] = 0.1f;
+    m->forcefield = strdup("amber99sbildn-obc");
+    m->temperature = 300;
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_ok(tbg_model_write(m, path));
+    tbg_model_free(m);
+}
+
+/* %s of the format: the folder. */
+static int tbg_run(const char *arguments) {
+    char command[2048];
+    snprintf(command, sizeof command, "cd %s && OMP_WAIT_POLICY=passive %s %s >out.txt 2>err.txt", folder,
+             TBG_PROGRAM, arguments);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static char *text_of(const char *file) {
+    char path[512], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    assert_ok(tbg_file_read(path, 1 << 24, &text, &size));
+    return text;
+}
+
+static int printed(const char *file, const char *words) {
+    char *text = text_of(file);
+    int found = strstr(text, words) != NULL;
+    if (!found)
+        fprintf(stderr, "%s has no '%s':\n%s\n", file, words, text);
+    free(text);
+    return found;
+}
+
+static double figure(const char *name) {
+    char *text = text_of("out.txt"), key[64];
+    snprintf(key, sizeof key, "\"%s\":", name);
+    const char *at = strstr(text, key);
+    double x = at ? strtod(at + strlen(key), NULL) : NAN;
+    free(text);
+    return x;
+}
+
+static void finds_what_sample_wrote(void **state) {
+    (void)state;
+    enum { N = 12 };
+    char path[512];
+    tbg_ensemble *e;
+    tbg_trajectory *t;
+    assert_int_equal(tbg_run("sample ACE-A-NME --model model.safetensors -n 12 --solver-tolerance 1e-7 -o e"),
+                     0);
+    if (tbg_run("density ACE-A-NME e/ensemble.nc --model model.safetensors --solver-tolerance 1e-7 --json -o "
+                "d.nc"))
+        fail_msg("density failed%s", printed("err.txt", "-") ? "" : "");
+    snprintf(path, sizeof path, "%s/e", folder);
+    assert_ok(tbg_ensemble_read(path, &e));
+    snprintf(path, sizeof path, "%s/d.nc", folder);
+    assert_ok(tbg_trajectory_read(path, 0, 1, 0, &t));
+    const double *log_q = tbg_trajectory_extra(t, "log_q"),
+                 *energy = tbg_trajectory_extra(t, "reduced_energy"),
+                 *weight = tbg_trajectory_extra(t, "log_weight");
+    assert_int_equal(t->n_frames, N);
+    assert_true(log_q && energy && weight && t->temperature == 300 && t->topology_pdb);
+    double sum = 0, plus[N], minus[N];
+    for (int i = 0; i < N; i++) {
+        /* Positions pass through single precision on disk. */
+        assert_true(fabs(log_q[i] - e->log_q[i]) < 2e-3);
+        assert_true(fabs(energy[i] - e->reduced_energy[i]) < 1e-3 * fabs(energy[i]));
+        assert_true(weight[i] == -energy[i] - log_q[i]);
+        sum -= log_q[i] / N;
+        plus[i] = weight[i];
+        minus[i] = -weight[i];
+    }
+    double nll = sum + 63 * log(10);
+    assert_int_equal((int)figure("n_frames"), N);
+    assert_true(fabs(figure("nll_mean") - nll) < 1e-6);
+    assert_true(fabs(figure("nll_published") - (nll - 31.5 * log(2 * M_PI))) < 1e-6);
+    double mean = 0;
+    for (int i = 0; i < N; i++)
+        mean += plus[i] / N;
+    double inverse_z = tbg_log_sum_exp(N, minus) - log(N);
+    assert_true(fabs(figure("kl_from_data") - (mean + inverse_z)) < 1e-6 * (1 + fabs(mean)));
+    double ess = exp(-inverse_z - tbg_log_sum_exp(N, plus) + log(N));
+    assert_true(fabs(figure("ess_from_data") - ess) <= 1e-6 * ess);
+    /* Every third frame alone gives the same numbers. */
+    assert_int_equal(
+        tbg_run("density ACE-A-NME e/ensemble.nc --model model.safetensors --solver-tolerance 1e-7 -n 4 "
+                "--no-energies --threads 1 -o some.nc"),
+        0);
+    assert_true(printed("out.txt", "NLL, published convention"));
+    tbg_trajectory *some;
+    snprintf(path, sizeof path, "%s/some.nc", folder);
+    assert_ok(tbg_trajectory_read(path, 0, 1, 0, &some));
+    assert_int_equal(some->n_frames, 4);
+    for (int i = 0; i < 4; i++)
+        assert_true(tbg_trajectory_extra(some, "log_q")[i] == log_q[3 * i]);
+    tbg_trajectory_free(some);
+    tbg_trajectory_free(t);
+    tbg_ensemble_free(e);
+}
+
+static void refuses(void **state) {
+    (void)state;
+#define REFUSED(arguments, words)                                                                            \
+    assert_int_equal(tbg_run("density " arguments), 2);                                                      \
+    assert_true(printed("err.txt", words))
+    REFUSED("ACE-A-NME e/ensemble.nc", "--model");
+    REFUSED("ACE-A-NME none.nc --model model.safetensors", "none.nc");
+    REFUSED("ACE-A-NME model.safetensors --model model.safetensors", "model.safetensors");
+    REFUSED("AC e/ensemble.nc --model model.safetensors", "atoms");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --first 12", "--first");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors -n -1", "-n");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors -o none/out.nc", "none");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --tolerance 0", "tolerance");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --temperature -1", "temperature");
+}
+
+static int set_up(void **state) {
+    (void)state;
+    if (!mkdtemp(folder))
+        return 1;
+    write_model();
+    return 0;
+}
+
+static int clean_up(void **state) {
+    (void)state;
+    char command[256];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_what_sample_wrote), cmocka_unit_test(refuses)};
+    return cmocka_run_group_tests_name("density command", tests, set_up, clean_up);
+}
