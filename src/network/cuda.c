@@ -389,7 +389,8 @@ static int ask_gradient(cuda *s, tbg_cuda_job *J) {
 }
 
 static int loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                const double *target, const double *weight, double *answer, float *gradient) {
+                const double *target, const double *weight, double *v, double *answer, float *gradient) {
+    (void)v; /* loss_ignores_v */
     cuda *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule), np = s->model->n_parameters;
     tbg_cuda_job J;
@@ -432,6 +433,6 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
 }
 
 const tbg_network_kernels tbg_network_cuda = {"cuda",   create_hardware, destroy, refresh, velocity, divergence,
-                                              tangent, loss,            vjp,     describe};
+                                              tangent, loss,            vjp,     describe, 1};
 const tbg_network_kernels tbg_network_cuda_emulation = {
-    "cuda-emulation", create_emulation, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe};
+    "cuda-emulation", create_emulation, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe, 1};
