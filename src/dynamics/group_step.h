@@ -4,6 +4,7 @@
  * gives the same noise as on the processor. */
 #ifndef TBG_DYNAMICS_GROUP_STEP_H
 #define TBG_DYNAMICS_GROUP_STEP_H
+#include "dynamics/normal_series.h"
 #include "energy/group_both.h"
 #include "tbg/random.h"
 
@@ -68,25 +69,20 @@ TBG_HD float tbg_float_of(int32_t bits) {
 #endif
 }
 
-/* The polynomials of integrator_simd.c, so that a number differs by no more than rounding. */
+TBG_DEFINE_NORMAL_SERIES(TBG_HD, tbg_group_log1p, tbg_group_turn, float)
+
+/* As integrator_simd.c, so that a number differs by no more than rounding. */
 TBG_HD float tbg_group_radius(uint32_t word) {
     float u = ((float)(int32_t)(word >> 1) + 0.5f) * 0x1p-31f;
     int32_t bits = tbg_bits_of(u), e = (bits - 0x3f3504f3) >> 23;
-    float f = tbg_float_of(bits - e * (1 << 23)) - 1.0f, p = f * -0.08101288f + 0.127122006f;
-    p = p * f - 0.129722717f;
-    p = p * f + 0.142021864f;
-    p = p * f - 0.166422464f;
-    p = p * f + 0.200014682f;
-    p = p * f - 0.250002966f;
-    p = p * f + 0.333333286f;
-    float f2 = f * f, log_m = f + f2 * (p * f - 0.5f), t = ((float)e * 0.69314718f + log_m) * -2.0f;
+    float f = tbg_float_of(bits - e * (1 << 23)) - 1.0f;
+    float t = ((float)e * 0.69314718f + tbg_group_log1p(f)) * -2.0f;
     return sqrtf(t > 0 ? t : 0.0f);
 }
 
 TBG_HD void tbg_group_direction(uint32_t word, float *a, float *b) {
-    float y = (float)(int32_t)(word << 2) * (float)(0.78539816339744831 * 0x1p-31), y2 = y * y;
-    float s = y + y * y2 * (y2 * (y2 * -0.000195879495f + 0.00833274863f) - 0.166666647f);
-    float c = 1.0f - y2 * 0.5f + y2 * y2 * (y2 * (y2 * 2.45479915e-05f - 0.00138883033f) + 0.0416666647f);
+    float y = (float)(int32_t)(word << 2) * (float)(0.78539816339744831 * 0x1p-31), s, c;
+    tbg_group_turn(y, &s, &c);
     c = word >> 31 ? -c : c;
     int exchange = word >> 30 & 1;
     *a = exchange ? s : c;

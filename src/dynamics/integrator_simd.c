@@ -4,6 +4,7 @@
  * tbg/random.h. */
 #include "base/simd.h"
 #include "dynamics/integrator.h"
+#include "dynamics/normal_series.h"
 #include "tbg/random.h"
 
 #include <math.h>
@@ -60,6 +61,8 @@ static inline void philox(uint64_t seed, uint32_t first_lane, uint64_t counter, 
     }
 }
 
+TBG_DEFINE_NORMAL_SERIES(static inline, log1p_of, turn_of, vf)
+
 /* sqrt(-2 ln u), u = (31 bits + 1/2) / 2^31. */
 static inline vf radius_of(vu word) {
     vf u = (__builtin_convertvector((vi)(word >> 1), vf) + 0.5f) * 0x1p-31f;
@@ -67,15 +70,7 @@ static inline vf radius_of(vu word) {
     /* u = 2^e m, m in [sqrt(1/2), sqrt(2)) */
     vi e = (bits - 0x3f3504f3) >> 23;
     vf m = (vf)(bits - (e << 23)), f = m - 1.0f;
-    vf p = f * -0.08101288f + 0.127122006f;
-    p = p * f - 0.129722717f;
-    p = p * f + 0.142021864f;
-    p = p * f - 0.166422464f;
-    p = p * f + 0.200014682f;
-    p = p * f - 0.250002966f;
-    p = p * f + 0.333333286f;
-    vf f2 = f * f, log_m = f + f2 * (p * f - 0.5f);
-    vf t = (__builtin_convertvector(e, vf) * 0.69314718f + log_m) * -2.0f;
+    vf t = (__builtin_convertvector(e, vf) * 0.69314718f + log1p_of(f)) * -2.0f;
     /* The compiler makes one vector instruction of this loop. Rounding may leave t a hair below 0 at u = 1.
      */
     vf root;
@@ -88,9 +83,8 @@ static inline vf radius_of(vu word) {
  * more bits exchange the two and choose the sign of c, which reaches all four quarters. */
 static inline void direction_of(vu word, vf *a, vf *b) {
     vf y = __builtin_convertvector((vi)(word << 2), vf) * (float)(M_PI_4 * 0x1p-31);
-    vf y2 = y * y;
-    vf s = y + y * y2 * (y2 * (y2 * -0.000195879495f + 0.00833274863f) - 0.166666647f);
-    vf c = 1.0f - y2 * 0.5f + y2 * y2 * (y2 * (y2 * 2.45479915e-05f - 0.00138883033f) + 0.0416666647f);
+    vf s, c;
+    turn_of(y, &s, &c);
     c = (vf)((vu)c ^ (word & 0x80000000u));
     vi exchange = (vi)(word << 1) >> 31;
     vi cs = (vi)c ^ (vi)s, both = cs & exchange;
