@@ -5,6 +5,7 @@
  * origin. TBG_CUDA_PLAIN=1 keeps tensor cores out. */
 #include "base/memory.h"
 #include "network/cuda.h"
+#include "network/layer_tensors.h"
 #include "network/kernels.h"
 #include "tbg/schedule.h"
 #include "tbg/status.h"
@@ -77,16 +78,6 @@ static int send(cuda *s, int k, const void *from, size_t bytes) {
     return s->device->upload(s->handle, s->buffer[k].device, from, bytes);
 }
 
-static int offset(const tbg_model *model, int layer, const char *name) {
-    char full[96];
-    if (layer < 0)
-        snprintf(full, sizeof full, "egnn.%s", name);
-    else
-        snprintf(full, sizeof full, "egnn.gcl_%d.%s", layer, name);
-    const tbg_parameter *p = tbg_model_tensor(model, full);
-    return p ? (int)p->offset : 0; /* parts that are switched off are never looked at */
-}
-
 static int create_on(const tbg_cuda_device *device, const tbg_model *model, void **state) {
     const tbg_network_spec *spec = &model->spec;
     const int plain = getenv("TBG_CUDA_PLAIN") && strcmp(getenv("TBG_CUDA_PLAIN"), "0");
@@ -117,19 +108,15 @@ static int create_on(const tbg_cuda_device *device, const tbg_model *model, void
     J->attention = spec->attention;
     J->range = (float)(spec->coords_range / spec->layers);
     J->n_parameters = (int)model->n_parameters;
-    J->embedding_w = offset(model, -1, "embedding.weight");
-    J->embedding_b = offset(model, -1, "embedding.bias");
+    J->embedding_w = (int)tbg_layer_tensor(model, -1, "embedding.weight");
+    J->embedding_b = (int)tbg_layer_tensor(model, -1, "embedding.bias");
     J->plain = plain || (J->H != 64 && J->H != 128);
     for (int l = 0; l < J->L; l++)
-        J->layer[l] =
-            (tbg_cuda_layer){offset(model, l, "edge_mlp.0.weight"),  offset(model, l, "edge_mlp.0.bias"),
-                             offset(model, l, "edge_mlp.2.weight"),  offset(model, l, "edge_mlp.2.bias"),
-                             offset(model, l, "att_mlp.0.weight"),   offset(model, l, "att_mlp.0.bias"),
-                             offset(model, l, "coord_mlp.0.weight"), offset(model, l, "coord_mlp.0.bias"),
-                             offset(model, l, "coord_mlp.2.weight"), offset(model, l, "harmonic_gate.weight"),
-                             offset(model, l, "harmonic_gate.bias"), offset(model, l, "node_mlp.0.weight"),
-                             offset(model, l, "node_mlp.0.bias"),    offset(model, l, "node_mlp.2.weight"),
-                             offset(model, l, "node_mlp.2.bias")};
+        J->layer[l] = (tbg_cuda_layer){
+#define TBG_FIELD(field, name) .field = (int)tbg_layer_tensor(model, l, name),
+            TBG_LAYER_TENSORS(TBG_FIELD)
+#undef TBG_FIELD
+        };
     snprintf(s->text, sizeof s->text, "%s/%s (%s)", device->name, J->plain ? "plain" : "tensor", name);
     *state = s;
     return TBG_OK;

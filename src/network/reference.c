@@ -1,568 +1,17 @@
-/* reference.c: the vector field in double precision and plain C: the oracle that fast backends are tested
- * against.
- *
- * Owns forward, tangent and reverse of every operation of SPEC 2.1 and 2.4, side by side. Refuses cleverness:
- * the only liberty is W1 [h_i, h_j, ...] = W1a h_i + W1b h_j + ..., so that node parts are computed once per
- * node.
- *
- * Shapes: N atoms, H channels, F node inputs (features and time), K edge features, D directions of a block.
- * Weights are kept twice: `w` as stored, [out][in], and `wt` transposed, [in][out], at the same offsets.
- * Gradients: parameters accumulate, activations are assigned unless said otherwise. The reverse pass uses h,
- * x and the summed messages of each layer, saved by the forward pass, and computes edges anew. Samples run in
- * parallel; sums over samples are taken in the order of the batch, so that results do not depend on the
- * number of threads. */
+/* reference.c: sessions of the reference field (reference_field.c): scratch for every thread, samples of a
+ * batch in parallel; sums over samples are taken in the order of the batch, so that results do not depend on
+ * the number of threads. */
 #include "base/memory.h"
-#include "network/kernels.h"
-#include "tbg/schedule.h"
+#include "network/reference_field.h"
 #include "tbg/status.h"
 
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 16 /* directions of one divergence task */
-#define MOST_EDGE_FEATURES 32
-
-/* Offsets of a layer's tensors. */
-typedef struct {
-    size_t w1, b1, w2, b2, wa, ba, w3, b3, wc, wg, bg, w4, b4, w5, b5;
-} layer_offsets;
-
-/* Scratch of one thread. */
-typedef struct {
-    double *input;                             /* [N][F] */
-    double *h;                                 /* [L+1][N][H] */
-    double *x;                                 /* [L+1][N][3] */
-    double *sum;                               /* [L][N][H] messages summed over senders */
-    double *pa, *pb;                           /* [N][H] W1a h_i, W1b h_j */
-    double *z1, *z2, *z3, *z4;                 /* [H] before SiLU */
-    double *y1, *y2, *y3, *y4;                 /* [H] after */
-    double *m;                                 /* [H] message */
-    double *h_dot, *sum_dot, *pa_dot, *pb_dot; /* [BLOCK][N][H] */
-    double *x0_dot, *x_dot, *next_dot;         /* [BLOCK][N][3] input, layer, next layer */
-    double *t1, *t2;                           /* [BLOCK][H] */
-    double *dh, *dsum, *dpa, *dpb;             /* [N][H] */
-    double *dx, *dx0, *dnext, *v;              /* [N][3] */
-    double *d1, *d2, *d3;                      /* [H] */
-    double *gradient;                          /* [n_parameters], made when first needed */
-    char *block;
-} room;
-
-typedef struct {
-    const tbg_model *model;
-    int max_atoms, threads;
-    int H, L, F, K;
-    layer_offsets *layers;
-    size_t embedding_w, embedding_b;
-    double *w, *wt; /* [n_parameters] */
-    room *rooms;    /* [threads] */
-    double *total;  /* [n_parameters], made when first needed */
-} reference;
-
-/* What an edge layer computes of one ordered pair besides the channel vectors. */
-typedef struct {
-    double d[3], root, below, u[3]; /* x_i - x_j; sqrt(r + 1e-8); root + 1; d / below */
-    double att, q, s, g;            /* attention; before tanh; coordinate weight; gate */
-    int harmonic;
-    double r0, n[3], rho, drho; /* input positions: distance, unit vector, rate and derivative */
-    double e[MOST_EDGE_FEATURES], de[MOST_EDGE_FEATURES];
-} edge;
-
-/* ---- elementary operations ---- */
-
-static double sigmoid(double z) {
-    return 1 / (1 + exp(-z));
-}
-
-static double silu(double z) {
-    return z * sigmoid(z);
-}
-
-static double silu_slope(double z) {
-    double s = sigmoid(z);
-    return s * (1 + z * (1 - s));
-}
-
-static double dot(int n, const double *a, const double *b) {
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
-/* Wider registers where the machine has them, from the same C; without fused operations, so that every
- * machine rounds alike. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDE
-#endif
-
-WIDE static void axpy(int n, double a, const double *restrict x, double *restrict y) {
-#pragma omp simd
-    for (int i = 0; i < n; i++)
-        y[i] += a * x[i];
-}
-
-/* y[c][o] += sum_i wt[i][o] x[c][i] for `count` vectors. wt: rows of length n_out. */
-WIDE static void multiply(int n_in, int n_out, const double *restrict wt, int count, const double *restrict x,
-                          size_t x_stride, double *restrict y, size_t y_stride) {
-    int i = 0;
-    for (; i + 4 <= n_in; i += 4) {
-        const double *restrict w0 = wt + (size_t)i * (size_t)n_out, *restrict w1 = w0 + n_out;
-        const double *restrict w2 = w1 + n_out, *restrict w3 = w2 + n_out;
-        for (int c = 0; c < count; c++) {
-            const double *xc = x + (size_t)c * x_stride + i;
-            double a0 = xc[0], a1 = xc[1], a2 = xc[2], a3 = xc[3], *restrict yc = y + (size_t)c * y_stride;
-#pragma omp simd
-            for (int o = 0; o < n_out; o++)
-                yc[o] += ((a0 * w0[o] + a1 * w1[o]) + a2 * w2[o]) + a3 * w3[o];
-        }
-    }
-    for (; i < n_in; i++)
-        for (int c = 0; c < count; c++)
-            axpy(n_out, x[(size_t)c * x_stride + (size_t)i], wt + (size_t)i * (size_t)n_out,
-                 y + (size_t)c * y_stride);
-}
-
-/* dW[o][i] += dy[o] x[i], rows of length `stride`. */
-static void outer(int n_out, int n_in, const double *dy, const double *x, double *dw, size_t stride) {
-    for (int o = 0; o < n_out; o++)
-        axpy(n_in, dy[o], x, dw + (size_t)o * stride);
-}
-
-/* ---- forward, with tangents in step ---- */
-
-static void embed(const reference *R, room *W, const tbg_conditioning *c, double t) {
-    int F = R->F, H = R->H, nf = R->model->spec.n_features;
-    for (int i = 0; i < c->n_atoms; i++) {
-        double *in = W->input + (size_t)i * (size_t)F, *h = W->h + (size_t)i * (size_t)H;
-        memcpy(in, c->node_features + (size_t)i * (size_t)nf, (size_t)nf * sizeof *in);
-        in[nf] = t;
-        if (R->model->spec.time_u)
-            in[nf + 1] = tbg_u_of_time(R->model->spec.graded_d, t);
-        memcpy(h, R->w + R->embedding_b, (size_t)H * sizeof *h);
-        multiply(F, H, R->wt + R->embedding_w, 1, in, 0, h, 0);
-    }
-}
-
-/* What layers need of the input positions of a pair. */
-static void edge_input(const reference *R, const tbg_conditioning *c, double t, const double *x0, int i,
-                       int j, edge *E) {
-    size_t ij = (size_t)i * (size_t)c->n_atoms + (size_t)j;
-    double r2 = 0;
-    for (int a = 0; a < 3; a++) {
-        E->n[a] = x0[3 * i + a] - x0[3 * j + a];
-        r2 += E->n[a] * E->n[a];
-    }
-    E->r0 = sqrt(r2);
-    for (int a = 0; a < 3; a++)
-        E->n[a] = E->r0 > 0 ? E->n[a] / E->r0 : 0;
-    int class = c->bond_class[ij];
-    tbg_edge_features(&R->model->spec, t, E->r0, class, c->pair_mean[ij], c->pair_width[ij], E->e, E->de);
-    E->harmonic = R->model->spec.harmonic_term && (class == 1 || class == 2);
-    if (E->harmonic)
-        tbg_harmonic_rate(t, E->r0, c->pair_mean[ij], c->pair_width[ij], &E->rho, &E->drho);
-}
-
-/* Forward of one ordered pair (i receives): fills E, z1..y3 and m. x: of the layer. */
-static void edge_forward(const reference *R, room *W, const layer_offsets *o, const double *x, int i, int j,
-                         edge *E) {
-    const tbg_network_spec *spec = &R->model->spec;
-    int H = R->H;
-    double r = 0;
-    for (int a = 0; a < 3; a++) {
-        E->d[a] = x[3 * i + a] - x[3 * j + a];
-        r += E->d[a] * E->d[a];
-    }
-    E->root = sqrt(r + 1e-8);
-    E->below = E->root + 1;
-    for (int a = 0; a < 3; a++)
-        E->u[a] = E->d[a] / E->below;
-
-    const double *w1 = R->wt + o->w1 + 2 * (size_t)H * (size_t)H; /* rows for r and the edge features */
-    const double *pa = W->pa + (size_t)i * (size_t)H, *pb = W->pb + (size_t)j * (size_t)H;
-    for (int c = 0; c < H; c++)
-        W->z1[c] = pa[c] + pb[c] + R->w[o->b1 + (size_t)c] + w1[c] * r;
-    multiply(R->K, H, w1 + H, 1, E->e, 0, W->z1, 0);
-    for (int c = 0; c < H; c++)
-        W->y1[c] = silu(W->z1[c]);
-
-    memcpy(W->z2, R->w + o->b2, (size_t)H * sizeof(double));
-    multiply(H, H, R->wt + o->w2, 1, W->y1, 0, W->z2, 0);
-    for (int c = 0; c < H; c++)
-        W->y2[c] = silu(W->z2[c]);
-    E->att = spec->attention ? sigmoid(dot(H, R->w + o->wa, W->y2) + R->w[o->ba]) : 1;
-    for (int c = 0; c < H; c++)
-        W->m[c] = W->y2[c] * E->att;
-
-    memcpy(W->z3, R->w + o->b3, (size_t)H * sizeof(double));
-    multiply(H, H, R->wt + o->w3, 1, W->m, 0, W->z3, 0);
-    for (int c = 0; c < H; c++)
-        W->y3[c] = silu(W->z3[c]);
-    E->q = dot(H, R->w + o->wc, W->y3);
-    E->s = spec->tanh ? tanh(E->q) * spec->coords_range / R->L : E->q;
-    E->g = E->harmonic ? dot(H, R->w + o->wg, W->m) + R->w[o->bg] : 0;
-}
-
-/* Tangents of that pair for the directions of the block; the first layer's are zero where neither atom moves.
- */
-static void edge_tangent(const reference *R, room *W, const layer_offsets *o, int N, int i, int j, int nd,
-                         int first, const edge *E) {
-    const tbg_network_spec *spec = &R->model->spec;
-    int H = R->H, active[BLOCK], na = 0;
-    double rate[BLOCK], dd[BLOCK][3], d0[BLOCK][3];
-    const double *w1 = R->wt + o->w1 + 2 * (size_t)H * (size_t)H;
-    for (int k = 0; k < nd; k++) {
-        const double *x = W->x_dot + (size_t)k * (size_t)N * 3, *x0 = W->x0_dot + (size_t)k * (size_t)N * 3;
-        double any = 0, r_dot = 0, r0_dot = 0;
-        for (int a = 0; a < 3; a++) {
-            dd[na][a] = x[3 * i + a] - x[3 * j + a];
-            d0[na][a] = x0[3 * i + a] - x0[3 * j + a];
-            r_dot += 2 * E->d[a] * dd[na][a];
-            r0_dot += E->n[a] * d0[na][a];
-            any += fabs(dd[na][a]);
-        }
-        if (first && any == 0)
-            continue;
-        size_t at_i = ((size_t)k * (size_t)N + (size_t)i) * (size_t)H,
-               at_j = at_i + (size_t)(j - i) * (size_t)H;
-        double *t1 = W->t1 + (size_t)na * (size_t)H;
-        for (int c = 0; c < H; c++)
-            t1[c] = W->pa_dot[at_i + (size_t)c] + W->pb_dot[at_j + (size_t)c] + w1[c] * r_dot;
-        for (int f = 0; f < R->K; f++)
-            if (E->de[f] != 0)
-                axpy(H, E->de[f] * r0_dot, w1 + (size_t)(1 + f) * (size_t)H, t1);
-        for (int c = 0; c < H; c++)
-            t1[c] *= W->d1[c]; /* slope of SiLU at z1 */
-        rate[na] = r0_dot;
-        active[na++] = k;
-    }
-    memset(W->t2, 0, (size_t)na * (size_t)H * sizeof(double));
-    multiply(H, H, R->wt + o->w2, na, W->t1, (size_t)H, W->t2, (size_t)H);
-    for (int b = 0; b < na; b++) {
-        double *m_dot = W->t2 + (size_t)b * (size_t)H;
-        for (int c = 0; c < H; c++)
-            m_dot[c] *= W->d2[c];
-        if (spec->attention) {
-            double att_dot = E->att * (1 - E->att) * dot(H, R->w + o->wa, m_dot);
-            for (int c = 0; c < H; c++)
-                m_dot[c] = m_dot[c] * E->att + W->y2[c] * att_dot;
-        }
-        axpy(H, 1, m_dot, W->sum_dot + ((size_t)active[b] * (size_t)N + (size_t)i) * (size_t)H);
-    }
-    memset(W->t1, 0, (size_t)na * (size_t)H * sizeof(double));
-    multiply(H, H, R->wt + o->w3, na, W->t2, (size_t)H, W->t1, (size_t)H);
-    for (int b = 0; b < na; b++) {
-        const double *z_dot = W->t1 + (size_t)b * (size_t)H;
-        double q_dot = 0, r_dot = 0;
-        for (int c = 0; c < H; c++)
-            q_dot += R->w[o->wc + (size_t)c] * W->d3[c] * z_dot[c];
-        double tq = spec->tanh ? tanh(E->q) : 0;
-        double s_dot = spec->tanh ? q_dot * (1 - tq * tq) * spec->coords_range / R->L : q_dot;
-        for (int a = 0; a < 3; a++)
-            r_dot += 2 * E->d[a] * dd[b][a];
-        double below_dot = r_dot / (2 * E->root);
-        double *next = W->next_dot + ((size_t)active[b] * (size_t)N + (size_t)i) * 3;
-        for (int a = 0; a < 3; a++) {
-            double u_dot = dd[b][a] / E->below - E->d[a] * below_dot / (E->below * E->below);
-            next[a] += u_dot * E->s + E->u[a] * s_dot;
-        }
-        if (E->harmonic) {
-            double g_dot = dot(H, R->w + o->wg, W->t2 + (size_t)b * (size_t)H), rho_dot = E->drho * rate[b];
-            for (int a = 0; a < 3; a++) {
-                double n_dot = E->r0 > 0 ? (d0[b][a] - E->n[a] * rate[b]) / E->r0 : 0;
-                next[a] += (g_dot * E->rho + E->g * rho_dot) * E->n[a] + E->g * E->rho * n_dot;
-            }
-        }
-    }
-}
-
-static void node_update(const reference *R, room *W, const layer_offsets *o, int N, int layer, int nd) {
-    int H = R->H;
-    const double *w4 = R->wt + o->w4, *w4b = w4 + (size_t)H * (size_t)H;
-    size_t at = (size_t)layer * (size_t)N * (size_t)H;
-    for (int i = 0; i < N; i++) {
-        const double *h = W->h + at + (size_t)i * (size_t)H;
-        double *next = W->h + at + (size_t)(N + i) * (size_t)H;
-        memcpy(W->z4, R->w + o->b4, (size_t)H * sizeof(double));
-        multiply(H, H, w4, 1, h, 0, W->z4, 0);
-        multiply(H, H, w4b, 1, W->sum + at + (size_t)i * (size_t)H, 0, W->z4, 0);
-        for (int c = 0; c < H; c++) {
-            W->y4[c] = silu(W->z4[c]);
-            next[c] = h[c] + R->w[o->b5 + (size_t)c];
-        }
-        multiply(H, H, R->wt + o->w5, 1, W->y4, 0, next, 0);
-        if (!nd)
-            continue;
-        size_t stride = (size_t)N * (size_t)H, own = (size_t)i * (size_t)H;
-        memset(W->t1, 0, (size_t)nd * (size_t)H * sizeof(double));
-        multiply(H, H, w4, nd, W->h_dot + own, stride, W->t1, (size_t)H);
-        multiply(H, H, w4b, nd, W->sum_dot + own, stride, W->t1, (size_t)H);
-        for (int k = 0; k < nd; k++)
-            for (int c = 0; c < H; c++)
-                W->t1[(size_t)k * (size_t)H + (size_t)c] *= silu_slope(W->z4[c]);
-        multiply(H, H, R->wt + o->w5, nd, W->t1, (size_t)H, W->h_dot + own, stride);
-    }
-}
-
-/* Node parts of the first edge matrix. */
-static void project(const reference *R, room *W, const layer_offsets *o, int N, int layer, int nd) {
-    int H = R->H;
-    size_t nh = (size_t)N * (size_t)H, at = (size_t)layer * nh;
-    const double *w1a = R->wt + o->w1, *w1b = w1a + (size_t)H * (size_t)H;
-    memset(W->pa, 0, nh * sizeof(double));
-    memset(W->pb, 0, nh * sizeof(double));
-    multiply(H, H, w1a, N, W->h + at, (size_t)H, W->pa, (size_t)H);
-    multiply(H, H, w1b, N, W->h + at, (size_t)H, W->pb, (size_t)H);
-    if (!nd)
-        return;
-    memset(W->pa_dot, 0, (size_t)nd * nh * sizeof(double));
-    memset(W->pb_dot, 0, (size_t)nd * nh * sizeof(double));
-    if (!layer)
-        return; /* h does not depend on positions yet */
-    multiply(H, H, w1a, nd * N, W->h_dot, (size_t)H, W->pa_dot, (size_t)H);
-    multiply(H, H, w1b, nd * N, W->h_dot, (size_t)H, W->pb_dot, (size_t)H);
-}
-
-/* Subtract the first positions and the mean: v from the last layer's positions. */
-static void finish(int N, const double *last, const double *first, double *v) {
-    for (int a = 0; a < 3; a++) {
-        double mean = 0;
-        for (int i = 0; i < N; i++)
-            mean += (last[3 * i + a] - first[3 * i + a]) / N;
-        for (int i = 0; i < N; i++)
-            v[3 * i + a] = last[3 * i + a] - first[3 * i + a] - mean;
-    }
-}
-
-/* Forward of one configuration; v: [N][3]. With nd > 0 directions in W->x0_dot; their tangents go to
- * W->next_dot. */
-static void forward(const reference *R, room *W, const tbg_conditioning *c, double t, const double *x, int nd,
-                    double *v) {
-    int N = c->n_atoms, H = R->H;
-    size_t nh = (size_t)N * (size_t)H, n3 = (size_t)N * 3;
-    edge E;
-    embed(R, W, c, t);
-    memcpy(W->x, x, n3 * sizeof(double));
-    memset(W->h_dot, 0, (size_t)nd * nh * sizeof(double));
-    memcpy(W->x_dot, W->x0_dot, (size_t)nd * n3 * sizeof(double));
-    for (int l = 0; l < R->L; l++) {
-        const layer_offsets *o = &R->layers[l];
-        const double *here = W->x + (size_t)l * n3;
-        double *next = W->x + (size_t)(l + 1) * n3, *sum = W->sum + (size_t)l * nh;
-        project(R, W, o, N, l, nd);
-        memcpy(next, here, n3 * sizeof(double));
-        memcpy(W->next_dot, W->x_dot, (size_t)nd * n3 * sizeof(double));
-        memset(sum, 0, nh * sizeof(double));
-        memset(W->sum_dot, 0, (size_t)nd * nh * sizeof(double));
-        for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++) {
-                if (i == j)
-                    continue;
-                edge_input(R, c, t, x, i, j, &E);
-                edge_forward(R, W, o, here, i, j, &E);
-                axpy(H, 1, W->m, sum + (size_t)i * (size_t)H);
-                for (int a = 0; a < 3; a++)
-                    next[3 * i + a] += E.u[a] * E.s + (E.harmonic ? E.g * E.rho * E.n[a] : 0);
-                if (nd) {
-                    for (int k = 0; k < H; k++) {
-                        W->d1[k] = silu_slope(W->z1[k]);
-                        W->d2[k] = silu_slope(W->z2[k]);
-                        W->d3[k] = silu_slope(W->z3[k]);
-                    }
-                    edge_tangent(R, W, o, N, i, j, nd, l == 0, &E);
-                }
-            }
-        if (l + 1 < R->L)
-            node_update(R, W, o, N, l, nd);
-        memcpy(W->x_dot, W->next_dot, (size_t)nd * n3 * sizeof(double));
-    }
-    finish(N, W->x + (size_t)R->L * n3, W->x, v);
-    for (int k = 0; k < nd; k++)
-        finish(N, W->x_dot + (size_t)k * n3, W->x0_dot + (size_t)k * n3, W->next_dot + (size_t)k * n3);
-}
-
-/* ---- reverse ---- */
-
-/* Reverse of node_update: dh holds the gradient at h of layer + 1 and becomes that at h of `layer` (this path
- * only); dsum: assigned. g: parameter gradients or NULL. */
-static void node_reverse(const reference *R, room *W, const layer_offsets *o, int N, int layer, double *g) {
-    int H = R->H;
-    size_t at = (size_t)layer * (size_t)N * (size_t)H, hh = (size_t)H * (size_t)H;
-    for (int i = 0; i < N; i++) {
-        const double *h = W->h + at + (size_t)i * (size_t)H, *sum = W->sum + at + (size_t)i * (size_t)H;
-        double *dh = W->dh + (size_t)i * (size_t)H, *dsum = W->dsum + (size_t)i * (size_t)H;
-        memcpy(W->z4, R->w + o->b4, (size_t)H * sizeof(double));
-        multiply(H, H, R->wt + o->w4, 1, h, 0, W->z4, 0);
-        multiply(H, H, R->wt + o->w4 + hh, 1, sum, 0, W->z4, 0);
-        memset(W->d1, 0, (size_t)H * sizeof(double));
-        multiply(H, H, R->w + o->w5, 1, dh, 0, W->d1, 0); /* dy4 */
-        if (g) {
-            for (int c = 0; c < H; c++)
-                W->y4[c] = silu(W->z4[c]);
-            outer(H, H, dh, W->y4, g + o->w5, (size_t)H);
-            axpy(H, 1, dh, g + o->b5);
-        }
-        for (int c = 0; c < H; c++)
-            W->d1[c] *= silu_slope(W->z4[c]); /* dz4 */
-        if (g) {
-            outer(H, H, W->d1, h, g + o->w4, 2 * (size_t)H);
-            outer(H, H, W->d1, sum, g + o->w4 + (size_t)H, 2 * (size_t)H);
-            axpy(H, 1, W->d1, g + o->b4);
-        }
-        memset(dsum, 0, (size_t)H * sizeof(double));
-        for (int c = 0; c < H; c++) {
-            const double *w4 = R->w + o->w4 + 2 * (size_t)c * (size_t)H;
-            axpy(H, W->d1[c], w4, dh);
-            axpy(H, W->d1[c], w4 + H, dsum);
-        }
-    }
-}
-
-/* Reverse of one pair: dnext is the gradient at the next layer's positions, dsum at the summed messages.
- * Accumulates into dx (this layer's positions), dx0 (input positions), dpa, dpb and g. */
-static void edge_reverse(const reference *R, room *W, const layer_offsets *o, int i, int j, const edge *E,
-                         double *g) {
-    const tbg_network_spec *spec = &R->model->spec;
-    int H = R->H;
-    size_t columns = 2 * (size_t)H + 1 + (size_t)R->K;
-    double *dm = W->d1, *dz = W->d2, *dy = W->d3;
-    const double *dnext = W->dnext + 3 * i;
-    double ds = 0, du[3], dr0 = 0, d0[3] = {0}, dg = 0;
-    for (int a = 0; a < 3; a++) {
-        ds += dnext[a] * E->u[a];
-        du[a] = dnext[a] * E->s;
-    }
-    memcpy(dm, W->dsum + (size_t)i * (size_t)H, (size_t)H * sizeof(double));
-    if (E->harmonic) {
-        double along = dnext[0] * E->n[0] + dnext[1] * E->n[1] + dnext[2] * E->n[2];
-        dg = E->rho * along;
-        dr0 += E->g * along * E->drho;
-        for (int a = 0; a < 3 && E->r0 > 0; a++) /* through the unit vector */
-            d0[a] = E->g * E->rho * (dnext[a] - along * E->n[a]) / E->r0;
-        axpy(H, dg, R->w + o->wg, dm);
-        if (g) {
-            axpy(H, dg, W->m, g + o->wg);
-            g[o->bg] += dg;
-        }
-    }
-    double tq = spec->tanh ? tanh(E->q) : 0;
-    double dq = spec->tanh ? ds * (1 - tq * tq) * spec->coords_range / R->L : ds;
-    for (int c = 0; c < H; c++)
-        dz[c] = dq * R->w[o->wc + (size_t)c] * silu_slope(W->z3[c]);
-    multiply(H, H, R->w + o->w3, 1, dz, 0, dm, 0);
-    if (g) {
-        axpy(H, dq, W->y3, g + o->wc);
-        outer(H, H, dz, W->m, g + o->w3, (size_t)H);
-        axpy(H, 1, dz, g + o->b3);
-    }
-    if (spec->attention) {
-        double da = dot(H, dm, W->y2) * E->att * (1 - E->att);
-        for (int c = 0; c < H; c++)
-            dm[c] = dm[c] * E->att + da * R->w[o->wa + (size_t)c]; /* now dy2 */
-        if (g) {
-            axpy(H, da, W->y2, g + o->wa);
-            g[o->ba] += da;
-        }
-    }
-    for (int c = 0; c < H; c++)
-        dz[c] = dm[c] * silu_slope(W->z2[c]);
-    memset(dy, 0, (size_t)H * sizeof(double));
-    multiply(H, H, R->w + o->w2, 1, dz, 0, dy, 0);
-    if (g) {
-        outer(H, H, dz, W->y1, g + o->w2, (size_t)H);
-        axpy(H, 1, dz, g + o->b2);
-    }
-    for (int c = 0; c < H; c++)
-        dz[c] = dy[c] * silu_slope(W->z1[c]); /* dz1 */
-    axpy(H, 1, dz, W->dpa + (size_t)i * (size_t)H);
-    axpy(H, 1, dz, W->dpb + (size_t)j * (size_t)H);
-    const double *w1 = R->wt + o->w1 + 2 * (size_t)H * (size_t)H;
-    double dr = dot(H, w1, dz);
-    for (int f = 0; f < R->K; f++)
-        if (E->de[f] != 0)
-            dr0 += E->de[f] * dot(H, w1 + (size_t)(1 + f) * (size_t)H, dz);
-    if (g) {
-        double r = E->d[0] * E->d[0] + E->d[1] * E->d[1] + E->d[2] * E->d[2];
-        axpy(H, 1, dz, g + o->b1);
-        for (int c = 0; c < H; c++) {
-            double *row = g + o->w1 + (size_t)c * columns + 2 * (size_t)H;
-            row[0] += dz[c] * r;
-            axpy(R->K, dz[c], E->e, row + 1);
-        }
-    }
-    double along = du[0] * E->d[0] + du[1] * E->d[1] + du[2] * E->d[2];
-    dr -= along / (E->below * E->below * 2 * E->root);
-    for (int a = 0; a < 3; a++) {
-        double d = du[a] / E->below + 2 * dr * E->d[a], in = d0[a] + dr0 * E->n[a];
-        W->dx[3 * i + a] += d;
-        W->dx[3 * j + a] -= d;
-        W->dx0[3 * i + a] += in;
-        W->dx0[3 * j + a] -= in;
-    }
-}
-
-/* Reverse of forward() for the same configuration: dv [N][3]; dx: assigned or NULL; g: accumulated or NULL.
- */
-static void reverse(const reference *R, room *W, const tbg_conditioning *c, double t, const double *x,
-                    const double *dv, double *dx, double *g) {
-    int N = c->n_atoms, H = R->H;
-    size_t nh = (size_t)N * (size_t)H, n3 = (size_t)N * 3, columns = 2 * (size_t)H + 1 + (size_t)R->K;
-    edge E;
-    for (int a = 0; a < 3; a++) {
-        double mean = 0;
-        for (int i = 0; i < N; i++)
-            mean += dv[3 * i + a] / N;
-        for (int i = 0; i < N; i++) {
-            W->dx[3 * i + a] = dv[3 * i + a] - mean;
-            W->dx0[3 * i + a] = -W->dx[3 * i + a];
-        }
-    }
-    memset(W->dh, 0, nh * sizeof(double));
-    memset(W->dsum, 0, nh * sizeof(double));
-    for (int l = R->L - 1; l >= 0; l--) {
-        const layer_offsets *o = &R->layers[l];
-        const double *h = W->h + (size_t)l * nh;
-        project(R, W, o, N, l, 0);
-        if (l + 1 < R->L)
-            node_reverse(R, W, o, N, l, g);
-        memcpy(W->dnext, W->dx, n3 * sizeof(double)); /* x_i itself passes through: dx keeps it */
-        memset(W->dpa, 0, nh * sizeof(double));
-        memset(W->dpb, 0, nh * sizeof(double));
-        for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++)
-                if (i != j) {
-                    edge_input(R, c, t, x, i, j, &E);
-                    edge_forward(R, W, o, W->x + (size_t)l * n3, i, j, &E);
-                    edge_reverse(R, W, o, i, j, &E, g);
-                }
-        for (int i = 0; i < N; i++) {
-            const double *pa = W->dpa + (size_t)i * (size_t)H, *pb = W->dpb + (size_t)i * (size_t)H;
-            double *dh = W->dh + (size_t)i * (size_t)H;
-            if (g) {
-                outer(H, H, pa, h + (size_t)i * (size_t)H, g + o->w1, columns);
-                outer(H, H, pb, h + (size_t)i * (size_t)H, g + o->w1 + (size_t)H, columns);
-            }
-            for (int k = 0; k < H; k++) {
-                axpy(H, pa[k], R->w + o->w1 + (size_t)k * columns, dh);
-                axpy(H, pb[k], R->w + o->w1 + (size_t)k * columns + (size_t)H, dh);
-            }
-        }
-    }
-    for (int i = 0; i < N && g; i++) {
-        const double *dh = W->dh + (size_t)i * (size_t)H;
-        outer(H, R->F, dh, W->input + (size_t)i * (size_t)R->F, g + R->embedding_w, (size_t)R->F);
-        axpy(H, 1, dh, g + R->embedding_b);
-    }
-    for (size_t k = 0; k < n3 && dx; k++)
-        dx[k] = W->dx[k] + W->dx0[k];
-}
-
 /* ---- state ---- */
 
-static void carve(const reference *R, room *W, tbg_arena *A) {
+static void carve(const tbg_reference *R, tbg_reference_room *W, tbg_arena *A) {
     size_t N = (size_t)R->max_atoms, H = (size_t)R->H, L = (size_t)R->L;
     W->input = TBG_TAKE(A, double, N *(size_t)R->F);
     W->h = TBG_TAKE(A, double, (L + 1) * N * H);
@@ -577,19 +26,19 @@ static void carve(const reference *R, room *W, tbg_arena *A) {
         *of_h[k] = TBG_TAKE(A, double, H);
     double **const of_dnh[] = {&W->h_dot, &W->sum_dot, &W->pa_dot, &W->pb_dot};
     for (size_t k = 0; k < sizeof of_dnh / sizeof *of_dnh; k++)
-        *of_dnh[k] = TBG_TAKE(A, double, BLOCK *N *H);
+        *of_dnh[k] = TBG_TAKE(A, double, TBG_REFERENCE_BLOCK *N *H);
     double **const of_dn3[] = {&W->x0_dot, &W->x_dot, &W->next_dot};
     for (size_t k = 0; k < sizeof of_dn3 / sizeof *of_dn3; k++)
-        *of_dn3[k] = TBG_TAKE(A, double, BLOCK *N * 3);
-    W->t1 = TBG_TAKE(A, double, BLOCK *H);
-    W->t2 = TBG_TAKE(A, double, BLOCK *H);
+        *of_dn3[k] = TBG_TAKE(A, double, TBG_REFERENCE_BLOCK *N * 3);
+    W->t1 = TBG_TAKE(A, double, TBG_REFERENCE_BLOCK *H);
+    W->t2 = TBG_TAKE(A, double, TBG_REFERENCE_BLOCK *H);
     double **const of_n3[] = {&W->dx, &W->dx0, &W->dnext, &W->v};
     for (size_t k = 0; k < sizeof of_n3 / sizeof *of_n3; k++)
         *of_n3[k] = TBG_TAKE(A, double, N * 3);
 }
 
 static void reference_destroy(void *state) {
-    reference *R = state;
+    tbg_reference *R = state;
     if (!R)
         return;
     for (int k = 0; R->rooms && k < R->threads; k++) {
@@ -604,18 +53,8 @@ static void reference_destroy(void *state) {
     free(R);
 }
 
-static size_t offset(const tbg_model *model, int layer, const char *name) {
-    char full[96];
-    if (layer < 0)
-        snprintf(full, sizeof full, "egnn.%s", name);
-    else
-        snprintf(full, sizeof full, "egnn.gcl_%d.%s", layer, name);
-    const tbg_parameter *p = tbg_model_tensor(model, full);
-    return p ? p->offset : 0; /* parts that are switched off are never looked at */
-}
-
 static int reference_create(const tbg_model *model, int max_atoms, int threads, void **state) {
-    reference *R = TBG_NEW(reference, 1);
+    tbg_reference *R = TBG_NEW(tbg_reference, 1);
     if (!R)
         return TBG_FAILED;
     R->model = model;
@@ -625,26 +64,22 @@ static int reference_create(const tbg_model *model, int max_atoms, int threads, 
     R->L = model->spec.layers;
     R->F = model->spec.n_features + tbg_network_time_features(&model->spec);
     R->K = tbg_edge_feature_count(&model->spec);
-    R->layers = TBG_NEW(layer_offsets, R->L);
+    R->layers = TBG_NEW(tbg_reference_layer, R->L);
     R->w = TBG_NEW(double, model->n_parameters);
     R->wt = TBG_NEW(double, model->n_parameters);
-    R->rooms = TBG_NEW(room, threads);
+    R->rooms = TBG_NEW(tbg_reference_room, threads);
     if (!R->layers || !R->w || !R->wt || !R->rooms) {
         reference_destroy(R);
         return TBG_FAILED;
     }
-    R->embedding_w = offset(model, -1, "embedding.weight");
-    R->embedding_b = offset(model, -1, "embedding.bias");
+    R->embedding_w = tbg_layer_tensor(model, -1, "embedding.weight");
+    R->embedding_b = tbg_layer_tensor(model, -1, "embedding.bias");
     for (int l = 0; l < R->L; l++)
-        R->layers[l] =
-            (layer_offsets){offset(model, l, "edge_mlp.0.weight"),  offset(model, l, "edge_mlp.0.bias"),
-                            offset(model, l, "edge_mlp.2.weight"),  offset(model, l, "edge_mlp.2.bias"),
-                            offset(model, l, "att_mlp.0.weight"),   offset(model, l, "att_mlp.0.bias"),
-                            offset(model, l, "coord_mlp.0.weight"), offset(model, l, "coord_mlp.0.bias"),
-                            offset(model, l, "coord_mlp.2.weight"), offset(model, l, "harmonic_gate.weight"),
-                            offset(model, l, "harmonic_gate.bias"), offset(model, l, "node_mlp.0.weight"),
-                            offset(model, l, "node_mlp.0.bias"),    offset(model, l, "node_mlp.2.weight"),
-                            offset(model, l, "node_mlp.2.bias")};
+        R->layers[l] = (tbg_reference_layer){
+#define TBG_FIELD(field, name) .field = tbg_layer_tensor(model, l, name),
+            TBG_LAYER_TENSORS(TBG_FIELD)
+#undef TBG_FIELD
+        };
     for (int k = 0; k < threads; k++) {
         tbg_arena measure = {0};
         carve(R, &R->rooms[k], &measure);
@@ -661,7 +96,7 @@ static int reference_create(const tbg_model *model, int max_atoms, int threads, 
 }
 
 static int reference_refresh(void *state) {
-    reference *R = state;
+    tbg_reference *R = state;
     const tbg_model *m = R->model;
     for (int k = 0; k < m->n_tensors; k++) {
         const tbg_parameter *p = &m->tensors[k];
@@ -689,27 +124,28 @@ static int offsets(int n, const tbg_conditioning *const *molecule, size_t **firs
 
 static int reference_velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                               const double *x, double *v) {
-    reference *R = state;
+    tbg_reference *R = state;
     size_t *first;
     TBG_TRY(offsets(n, molecule, &first));
 #pragma omp parallel for schedule(dynamic) num_threads(R->threads)
     for (int b = 0; b < n; b++)
-        forward(R, &R->rooms[omp_get_thread_num()], molecule[b], t[b], x + 3 * first[b], 0, v + 3 * first[b]);
+        tbg_reference_forward(R, &R->rooms[omp_get_thread_num()], molecule[b], t[b], x + 3 * first[b], 0,
+                              v + 3 * first[b]);
     free(first);
     return TBG_OK;
 }
 
 static int reference_tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                              const double *x, const double *x_dot, double *v, double *v_dot) {
-    reference *R = state;
+    tbg_reference *R = state;
     size_t *first;
     TBG_TRY(offsets(n, molecule, &first));
 #pragma omp parallel for schedule(dynamic) num_threads(R->threads)
     for (int b = 0; b < n; b++) {
-        room *W = &R->rooms[omp_get_thread_num()];
+        tbg_reference_room *W = &R->rooms[omp_get_thread_num()];
         size_t n3 = 3 * (size_t)molecule[b]->n_atoms, at = 3 * first[b];
         memcpy(W->x0_dot, x_dot + at, n3 * sizeof(double));
-        forward(R, W, molecule[b], t[b], x + at, 1, W->v);
+        tbg_reference_forward(R, W, molecule[b], t[b], x + at, 1, W->v);
         memcpy(v_dot + at, W->next_dot, n3 * sizeof(double));
         if (v)
             memcpy(v + at, W->v, n3 * sizeof(double));
@@ -721,13 +157,13 @@ static int reference_tangent(void *state, int n, const tbg_conditioning *const *
 /* One task: a block of unit directions of one molecule. Diagonal elements are summed in order afterwards. */
 static int reference_divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                                 const double *x, double *v, double *divergence) {
-    reference *R = state;
+    tbg_reference *R = state;
     size_t *first;
     TBG_TRY(offsets(n, molecule, &first));
     int most = 0, blocks;
     for (int b = 0; b < n; b++)
         most = molecule[b]->n_atoms > most ? molecule[b]->n_atoms : most;
-    blocks = (3 * most + BLOCK - 1) / BLOCK;
+    blocks = (3 * most + TBG_REFERENCE_BLOCK - 1) / TBG_REFERENCE_BLOCK;
     double *diagonal = TBG_NEW(double, 3 * first[n]);
     if (!diagonal) {
         free(first);
@@ -735,16 +171,17 @@ static int reference_divergence(void *state, int n, const tbg_conditioning *cons
     }
 #pragma omp parallel for schedule(dynamic) num_threads(R->threads)
     for (long task = 0; task < (long)n * blocks; task++) {
-        int b = (int)(task / blocks), from = (int)(task % blocks) * BLOCK, n3 = 3 * molecule[b]->n_atoms;
-        room *W = &R->rooms[omp_get_thread_num()];
+        int b = (int)(task / blocks), from = (int)(task % blocks) * TBG_REFERENCE_BLOCK,
+            n3 = 3 * molecule[b]->n_atoms;
+        tbg_reference_room *W = &R->rooms[omp_get_thread_num()];
         size_t at = 3 * first[b];
         if (from >= n3)
             continue;
-        int nd = n3 - from < BLOCK ? n3 - from : BLOCK;
+        int nd = n3 - from < TBG_REFERENCE_BLOCK ? n3 - from : TBG_REFERENCE_BLOCK;
         memset(W->x0_dot, 0, (size_t)nd * (size_t)n3 * sizeof(double));
         for (int k = 0; k < nd; k++)
             W->x0_dot[(size_t)k * (size_t)n3 + (size_t)(from + k)] = 1;
-        forward(R, W, molecule[b], t[b], x + at, nd, W->v);
+        tbg_reference_forward(R, W, molecule[b], t[b], x + at, nd, W->v);
         for (int k = 0; k < nd; k++)
             diagonal[at + (size_t)(from + k)] = W->next_dot[(size_t)k * (size_t)n3 + (size_t)(from + k)];
         if (v && !from)
@@ -761,7 +198,7 @@ static int reference_divergence(void *state, int n, const tbg_conditioning *cons
 }
 
 /* Loss (target given) or plain reverse pass (dv given) over the batch. */
-static int reverse_batch(reference *R, int n, const tbg_conditioning *const *molecule, const double *t,
+static int reverse_batch(tbg_reference *R, int n, const tbg_conditioning *const *molecule, const double *t,
                          const double *x, const double *target, const double *weight, double *loss,
                          const double *dv, double *v, double *dx, double *gradient) {
     size_t *first, np = R->model->n_parameters;
@@ -780,12 +217,12 @@ static int reverse_batch(reference *R, int n, const tbg_conditioning *const *mol
         int to = from + chunk < n ? from + chunk : n;
 #pragma omp parallel for schedule(dynamic) num_threads(R->threads)
         for (int b = from; b < to; b++) {
-            room *W = &R->rooms[omp_get_thread_num()];
+            tbg_reference_room *W = &R->rooms[omp_get_thread_num()];
             double *g = gradient ? R->rooms[b - from].gradient : NULL;
             size_t n3 = 3 * (size_t)molecule[b]->n_atoms, at = 3 * first[b];
             if (g)
                 memset(g, 0, np * sizeof(double));
-            forward(R, W, molecule[b], t[b], x + at, 0, W->v);
+            tbg_reference_forward(R, W, molecule[b], t[b], x + at, 0, W->v);
             if (v)
                 memcpy(v + at, W->v, n3 * sizeof(double));
             if (target) {
@@ -798,19 +235,20 @@ static int reverse_batch(reference *R, int n, const tbg_conditioning *const *mol
             } else
                 memcpy(W->v, dv + at, n3 * sizeof(double));
             if (g || dx)
-                reverse(R, W, molecule[b], t[b], x + at, W->v, dx ? dx + at : NULL, g);
+                tbg_reference_reverse(R, W, molecule[b], t[b], x + at, W->v, dx ? dx + at : NULL, g);
         }
         for (int b = from; gradient && b < to; b++)
-            axpy((int)np, 1, R->rooms[b - from].gradient, gradient);
+            for (size_t i = 0; i < np; i++)
+                gradient[i] += R->rooms[b - from].gradient[i];
     }
     free(first);
     return TBG_OK;
 }
 
 static int reference_loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
-                          const double *x, const double *target, const double *weight, double *v, double *loss,
-                          float *gradient) {
-    reference *R = state;
+                          const double *x, const double *target, const double *weight, double *v,
+                          double *loss, float *gradient) {
+    tbg_reference *R = state;
     size_t np = R->model->n_parameters;
     if (gradient && !R->total && !(R->total = TBG_NEW(double, np)))
         return TBG_FAILED;
@@ -826,6 +264,14 @@ static int reference_vjp(void *state, int n, const tbg_conditioning *const *mole
     return reverse_batch(state, n, molecule, t, x, NULL, NULL, NULL, dv, NULL, dx, gradient);
 }
 
-const tbg_network_kernels tbg_network_reference = {
-    "reference",          reference_create,  reference_destroy, reference_refresh, reference_velocity,
-    reference_divergence, reference_tangent, reference_loss,    reference_vjp,     NULL, 0};
+const tbg_network_kernels tbg_network_reference = {"reference",
+                                                   reference_create,
+                                                   reference_destroy,
+                                                   reference_refresh,
+                                                   reference_velocity,
+                                                   reference_divergence,
+                                                   reference_tangent,
+                                                   reference_loss,
+                                                   reference_vjp,
+                                                   NULL,
+                                                   0};
