@@ -1,11 +1,12 @@
 #!/bin/sh
 # pack.sh FOLDER PROGRAM...: what a bare machine with a device and its driver, but without our libraries, needs to run built
-# programs, as FOLDER.tar.xz (about 35 MB): the programs, the shared libraries they ask for (not the C library's), parameter
-# files and energy vectors. For example, with FOLDER=pack and build/bench_cuda_dynamics build/dynamics_test_cuda_dynamics, there:
+# programs, as FOLDER.tar.xz (about 35 MB): the programs, the shared libraries they ask for (not the C library's or the
+# driver's), parameter files and energy vectors. For example, with FOLDER=pack and build/bench_cuda_dynamics
+# build/dynamics_test_cuda_dynamics, there:
 #   tar xf pack.tar.xz -C /tmp && /tmp/pack/run dynamics_test_cuda_dynamics && /tmp/pack/run bench_cuda_dynamics LT 8192
 # Tests look for the vectors at the path they were built with: run links it, if it may, to the copy.
 set -eu
-[ $# -ge 2 ] || { sed -n '2,6s/^# //p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,7s/^# //p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$1
 shift
@@ -13,7 +14,8 @@ shift
 mkdir -p "$folder/bin" "$folder/lib" "$folder/shared/vectors"
 for program in "$@"; do
     cp "$program" "$folder/bin/"
-    ldd "$program" | awk '$3 ~ /^\// {print $3}' | grep -Ev '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' |
+    ldd "$program" | awk '$3 ~ /^\// {print $3}' |
+        grep -Ev '/(libc|libm|libdl|librt|libpthread|libresolv|libcuda|ld-linux[^/]*)\.so' |
         while read -r library; do cp -Lu "$library" "$folder/lib/"; done
 done
 strip -g "$folder"/bin/* "$folder"/lib/* 2>/dev/null || true
