@@ -65,7 +65,8 @@ int app_parse(const char *command, const char *description, const app_option *op
         const char *a = argv[i];
         if (only_positional || a[0] != '-' || !a[1]) {
             if (n == most) {
-                fprintf(stderr, "tbg %s: unexpected argument '%s'; see 'tbg %s --help'\n", command, a, command);
+                fprintf(stderr, "tbg %s: unexpected argument '%s'; see 'tbg %s --help'\n", command, a,
+                        command);
                 return -2;
             }
             positional[n++] = a;
@@ -103,7 +104,8 @@ int app_parse(const char *command, const char *description, const app_option *op
         if (!value && ++i < argc)
             value = argv[i];
         if (!value) {
-            fprintf(stderr, "tbg %s: --%s needs %s\n", command, o->name, o->argument ? o->argument : "a value");
+            fprintf(stderr, "tbg %s: --%s needs %s\n", command, o->name,
+                    o->argument ? o->argument : "a value");
             return -2;
         }
         if (set(command, o, value))

@@ -1,12 +1,12 @@
-/* cuda_dynamics.cu: what cuda.h promises: memory of the device, launches, copies. The arithmetic is in group_kernel.h and
- * group_step.h, which the host tests run thread by thread. Refuses systems that do not fit into shared memory and
- * devices older than compute capability 8.0. */
+/* cuda_dynamics.cu: what cuda.h promises: memory of the device, launches, copies. The arithmetic is in
+ * group_kernel.h and group_step.h, which the host tests run thread by thread. Refuses systems that do not fit
+ * into shared memory and devices older than compute capability 8.0. */
 #ifdef TBG_CUDA_EMULATED /* a test: the host plays the device */
 #include "cuda_emulated.h"
 #else
 #include <cuda_runtime.h>
 /* group_kernels: a group of threads is one call of the emulation; otherwise a block is. */
-#define LAUNCH(kernel, group_kernel, blocks, threads, shared, stream, ...)                                           \
+#define LAUNCH(kernel, group_kernel, blocks, threads, shared, stream, ...)                                   \
     kernel<<<blocks, threads, shared, stream>>>(__VA_ARGS__)
 #define SHARED_MEMORY(name) extern __shared__ double name[]
 #endif
@@ -25,18 +25,18 @@ extern "C" {
 }
 #include "dynamics/group_step.h"
 
-enum { WARPS = 4 };           /* conformations of a block, when they fit */
-enum { HEAD = 16 };           /* floats before a conformation's memory: TBG_E_N doubles for its energies */
+enum { WARPS = 4 };             /* conformations of a block, when they fit */
+enum { HEAD = 16 };             /* floats before a conformation's memory: TBG_E_N doubles for its energies */
 enum { CHUNK_BYTES = 1 << 26 }; /* positions sent to the device at a time, for energies */
 
 static int cuda_fail(cudaError_t error, const char *what) {
     return tbg_fail(TBG_FAILED, "CUDA: %s: %s", what, cudaGetErrorString(error));
 }
-#define CUDA_TRY(call)                                                                                             \
-    do {                                                                                                           \
-        cudaError_t cuda_error_ = (call);                                                                          \
-        if (cuda_error_ != cudaSuccess)                                                                            \
-            return cuda_fail(cuda_error_, #call);                                                                  \
+#define CUDA_TRY(call)                                                                                       \
+    do {                                                                                                     \
+        cudaError_t cuda_error_ = (call);                                                                    \
+        if (cuda_error_ != cudaSuccess)                                                                      \
+            return cuda_fail(cuda_error_, #call);                                                            \
     } while (0)
 
 extern "C" int tbg_cuda_device(char *name, size_t size) {
@@ -50,7 +50,8 @@ extern "C" int tbg_cuda_device(char *name, size_t size) {
     }
     CUDA_TRY(cudaGetDeviceProperties(&p, 0));
     if (p.major < 8)
-        return tbg_fail(TBG_FAILED, "%s has compute capability %d.%d; 8.0 is needed", p.name, p.major, p.minor);
+        return tbg_fail(TBG_FAILED, "%s has compute capability %d.%d; 8.0 is needed", p.name, p.major,
+                        p.minor);
     if (name && size)
         snprintf(name, size, "%s", p.name);
     return TBG_OK;
@@ -116,7 +117,8 @@ static int tables_create(int n, const tbg_system *const *systems, int with_doubl
         if (error == cudaSuccess)
             error = to_device(&out->ints, ints, (size_t)n_ints);
         if (error == cudaSuccess)
-            error = with_double ? to_device(&out->r64, r64, (size_t)n_reals) : to_device(&out->r32, r32, (size_t)n_reals);
+            error = with_double ? to_device(&out->r64, r64, (size_t)n_reals)
+                                : to_device(&out->r32, r32, (size_t)n_reals);
         if (error != cudaSuccess)
             status = cuda_fail(error, "copying the systems' tables");
     }
@@ -139,9 +141,11 @@ template <typename K> static int choose_warps(K kernel, size_t bytes, int n_atom
     while (*warps > 1 && *warps * bytes > (size_t)most)
         *warps /= 2;
     if (*warps * bytes > (size_t)most)
-        return tbg_fail(TBG_INPUT, "%d atoms need %zu bytes of shared memory, this device has %d: use the processor",
+        return tbg_fail(TBG_INPUT,
+                        "%d atoms need %zu bytes of shared memory, this device has %d: use the processor",
                         n_atoms, bytes, most);
-    CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(*warps * bytes)));
+    CUDA_TRY(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(*warps * bytes)));
     return TBG_OK;
 }
 
@@ -151,8 +155,8 @@ struct tbg_cuda_energies {
     device_tables tables;
     tbg_group_layout layout;
     int warps;
-    size_t bytes; /* shared memory of a conformation */
-    long chunk;   /* conformations at a time */
+    size_t bytes;          /* shared memory of a conformation */
+    long chunk;            /* conformations at a time */
     double *x, *f, *parts; /* on the device: [chunk][3 n_atoms], the same, [chunk][TBG_E_N] */
     double *host_parts;
 };
@@ -166,9 +170,9 @@ TBG_HD void from_first_atom(int t, int n, const double *from, double *to) {
         to[j] = from[j] - from[j % 3];
 }
 
-__global__ void __launch_bounds__(WARPS * TBG_GROUP)
-    energy_kernel(const tbg_group_layout *layout, const int32_t *ints, const double *reals, long n, size_t stride,
-                  const double *x, double *f, double *parts) {
+__global__ void __launch_bounds__(WARPS *TBG_GROUP)
+    energy_kernel(const tbg_group_layout *layout, const int32_t *ints, const double *reals, long n,
+                  size_t stride, const double *x, double *f, double *parts) {
     SHARED_MEMORY(shared);
     int warp = threadIdx.x / TBG_GROUP, size = 3 * layout->n_atoms;
     long k = (long)blockIdx.x * (blockDim.x / TBG_GROUP) + warp;
@@ -207,7 +211,7 @@ static int energies_set_up(tbg_cuda_energies *e, const tbg_system *system) {
     CUDA_TRY(cudaMalloc((void **)&e->x, (size_t)e->chunk * size));
     CUDA_TRY(cudaMalloc((void **)&e->f, (size_t)e->chunk * size));
     CUDA_TRY(cudaMalloc((void **)&e->parts, (size_t)e->chunk * TBG_E_N * sizeof(double)));
-    e->host_parts = TBG_NEW(double, (size_t)e->chunk * TBG_E_N);
+    e->host_parts = TBG_NEW(double, (size_t)e->chunk *TBG_E_N);
     return e->host_parts ? TBG_OK : TBG_FAILED;
 }
 
@@ -226,20 +230,23 @@ extern "C" int tbg_cuda_energies_create(const tbg_system *system, tbg_cuda_energ
     return TBG_OK;
 }
 
-extern "C" int tbg_cuda_energies_evaluate(tbg_cuda_energies *e, long n, const double *positions, double *energies,
-                                          double *forces, double *components) {
+extern "C" int tbg_cuda_energies_evaluate(tbg_cuda_energies *e, long n, const double *positions,
+                                          double *energies, double *forces, double *components) {
     size_t size = 3 * (size_t)e->layout.n_atoms;
     for (long first = 0; first < n; first += e->chunk) {
         long m = n - first < e->chunk ? n - first : e->chunk;
-        CUDA_TRY(cudaMemcpy(e->x, positions + first * size, m * size * sizeof(double), cudaMemcpyHostToDevice));
+        CUDA_TRY(
+            cudaMemcpy(e->x, positions + first * size, m * size * sizeof(double), cudaMemcpyHostToDevice));
         unsigned blocks = (unsigned)((m + e->warps - 1) / e->warps);
-        LAUNCH(energy_kernel, 1, blocks, e->warps * TBG_GROUP, e->warps * e->bytes, 0,
-            e->tables.layouts, e->tables.ints, e->tables.r64, m, e->bytes / sizeof(double), e->x, forces ? e->f : NULL,
-            e->parts);
+        LAUNCH(energy_kernel, 1, blocks, e->warps * TBG_GROUP, e->warps * e->bytes, 0, e->tables.layouts,
+               e->tables.ints, e->tables.r64, m, e->bytes / sizeof(double), e->x, forces ? e->f : NULL,
+               e->parts);
         CUDA_TRY(cudaGetLastError());
-        CUDA_TRY(cudaMemcpy(e->host_parts, e->parts, (size_t)m * TBG_E_N * sizeof(double), cudaMemcpyDeviceToHost));
+        CUDA_TRY(cudaMemcpy(e->host_parts, e->parts, (size_t)m * TBG_E_N * sizeof(double),
+                            cudaMemcpyDeviceToHost));
         if (forces)
-            CUDA_TRY(cudaMemcpy(forces + first * size, e->f, m * size * sizeof(double), cudaMemcpyDeviceToHost));
+            CUDA_TRY(
+                cudaMemcpy(forces + first * size, e->f, m * size * sizeof(double), cudaMemcpyDeviceToHost));
         for (long k = 0; k < m; k++) {
             energies[first + k] = 0;
             for (int c = 0; c < TBG_E_N; c++)
@@ -279,19 +286,20 @@ struct tbg_cuda_dynamics {
     tbg_group_lane *lanes; /* [view.n_lanes] on the host too */
     tbg_group_constants constants;
     device_tables tables;
-    device_view view; /* pointers of the device */
+    device_view view;           /* pointers of the device */
     char *host[TBG_CUDA_AHEAD]; /* pinned copies of the state */
     cudaEvent_t copied[TBG_CUDA_AHEAD];
     cudaStream_t stream;
-    int64_t launched, collected;                               /* launches */
-    int64_t steps[TBG_CUDA_AHEAD], pieces[TBG_CUDA_AHEAD];     /* of a launch */
-    int64_t step, rounds;                                      /* as of the last launch; rounds since the start here */
+    int64_t launched, collected;                           /* launches */
+    int64_t steps[TBG_CUDA_AHEAD], pieces[TBG_CUDA_AHEAD]; /* of a launch */
+    int64_t step, rounds;  /* as of the last launch; rounds since the start here */
     int64_t *first_rounds; /* [n_runs] on the device: exchange rounds done before */
     int any_replicas;
 };
 
-__global__ void __launch_bounds__(WARPS * TBG_GROUP)
-    advance_kernel(device_view d, tbg_group_constants k, int64_t step, int64_t n_steps, int center, int want_energy) {
+__global__ void __launch_bounds__(WARPS *TBG_GROUP)
+    advance_kernel(device_view d, tbg_group_constants k, int64_t step, int64_t n_steps, int center,
+                   int want_energy) {
     SHARED_MEMORY(shared);
     int warp = threadIdx.x / TBG_GROUP, at = blockIdx.x * (blockDim.x / TBG_GROUP) + warp;
     if (at >= d.n_lanes)
@@ -393,12 +401,12 @@ static void exchange_state(tbg_cuda_dynamics *d, char *state, int to_state) {
     int32_t *level = (int32_t *)(state + map->level), *end = (int32_t *)(state + map->end);
     int64_t *attempts = (int64_t *)(state + map->attempts), *accepts = (int64_t *)(state + map->accepts),
             *trips = (int64_t *)(state + map->round_trips);
-#define MOVE(there, here)                                                                                          \
-    do {                                                                                                           \
-        if (to_state)                                                                                              \
-            (there) = (here);                                                                                      \
-        else                                                                                                       \
-            (here) = (there);                                                                                      \
+#define MOVE(there, here)                                                                                    \
+    do {                                                                                                     \
+        if (to_state)                                                                                        \
+            (there) = (here);                                                                                \
+        else                                                                                                 \
+            (here) = (there);                                                                                \
     } while (0)
     int lane = 0, run = 0, pair = 0;
     for (int m = 0; m < d->n_members; m++) {
@@ -451,7 +459,8 @@ typedef struct {
     sized *sizes;
 } plan_arrays;
 
-static int fill_plan(tbg_cuda_dynamics *d, plan_arrays *a, size_t n_temperatures, int *n_pairs, int64_t *coordinates) {
+static int fill_plan(tbg_cuda_dynamics *d, plan_arrays *a, size_t n_temperatures, int *n_pairs,
+                     int64_t *coordinates) {
     int lane = 0, run = 0;
     size_t ladder = 0;
     *n_pairs = 0;
@@ -463,7 +472,8 @@ static int fill_plan(tbg_cuda_dynamics *d, plan_arrays *a, size_t n_temperatures
         if (l->timestep != d->members[0].lanes->timestep || l->friction != d->members[0].lanes->friction ||
             l->step != d->members[0].lanes->step || l->n_lanes != e->n_runs * e->n_replicas ||
             ladder + (size_t)e->n_replicas > n_temperatures)
-            return tbg_fail(TBG_INPUT, "simulation %d of %d differs in timestep, friction or step from the first", m + 1,
+            return tbg_fail(TBG_INPUT,
+                            "simulation %d of %d differs in timestep, friction or step from the first", m + 1,
                             d->n_members);
         memcpy(a->temperatures + ladder, e->temperatures, (size_t)e->n_replicas * sizeof(double));
         for (int r = 0; r < e->n_runs; r++, run++) {
@@ -497,7 +507,8 @@ static int fill_plan(tbg_cuda_dynamics *d, plan_arrays *a, size_t n_temperatures
     return TBG_OK;
 }
 
-static int copy_plan(tbg_cuda_dynamics *d, const plan_arrays *a, size_t n_temperatures, int n_pairs, int64_t coordinates) {
+static int copy_plan(tbg_cuda_dynamics *d, const plan_arrays *a, size_t n_temperatures, int n_pairs,
+                     int64_t coordinates) {
     device_view *w = &d->view;
     size_t lanes = (size_t)w->n_lanes, runs = (size_t)w->n_runs, at = 0, reals = 0;
     int most_atoms = 0;
@@ -567,7 +578,8 @@ static int dynamics_set_up(tbg_cuda_dynamics *d, plan_arrays *a) {
     a->temperatures = TBG_NEW(double, n_temperatures);
     a->order = TBG_NEW(int32_t, lanes);
     a->sizes = TBG_NEW(sized, lanes);
-    if (!d->lanes || !a->systems || !a->layouts || !a->runs || !a->first_rounds || !a->temperatures || !a->order || !a->sizes)
+    if (!d->lanes || !a->systems || !a->layouts || !a->runs || !a->first_rounds || !a->temperatures ||
+        !a->order || !a->sizes)
         return TBG_FAILED;
     for (int m = 0; m < d->n_members; m++)
         a->systems[m] = d->members[m].system;
@@ -576,7 +588,8 @@ static int dynamics_set_up(tbg_cuda_dynamics *d, plan_arrays *a) {
     return copy_plan(d, a, n_temperatures, n_pairs, coordinates);
 }
 
-extern "C" int tbg_cuda_dynamics_create(int n_members, const tbg_cuda_member *members, tbg_cuda_dynamics **out) {
+extern "C" int tbg_cuda_dynamics_create(int n_members, const tbg_cuda_member *members,
+                                        tbg_cuda_dynamics **out) {
     *out = NULL;
     TBG_TRY(tbg_cuda_device(NULL, 0));
     if (n_members < 1)
@@ -608,7 +621,8 @@ extern "C" int tbg_cuda_dynamics_create(int n_members, const tbg_cuda_member *me
     return TBG_OK;
 }
 
-extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, int64_t piece_steps, int reset) {
+extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, int64_t piece_steps,
+                                        int reset) {
     if (d->launched - d->collected >= TBG_CUDA_AHEAD)
         return tbg_fail(TBG_FAILED, "dynamics on a device: %d launches wait to be collected", TBG_CUDA_AHEAD);
     int slot = (int)(d->launched % TBG_CUDA_AHEAD);
@@ -619,11 +633,13 @@ extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, in
     unsigned blocks = (unsigned)((d->view.n_lanes + d->warps - 1) / d->warps);
     for (int64_t i = 0; i < pieces; i++) {
         int last = i == pieces - 1;
-        LAUNCH(advance_kernel, 1, blocks, d->warps * TBG_GROUP, d->warps * d->view.stride * sizeof(float), d->stream,
-            d->view, d->constants, d->step + i * piece_steps, piece_steps, last, d->any_replicas || last);
+        LAUNCH(advance_kernel, 1, blocks, d->warps * TBG_GROUP, d->warps * d->view.stride * sizeof(float),
+               d->stream, d->view, d->constants, d->step + i * piece_steps, piece_steps, last,
+               d->any_replicas || last);
         CUDA_TRY(cudaGetLastError());
         if (d->any_replicas) {
-            LAUNCH(exchange_kernel, 0, (unsigned)d->view.n_runs, 128, 0, d->stream, d->view, d->first_rounds, d->rounds + i);
+            LAUNCH(exchange_kernel, 0, (unsigned)d->view.n_runs, 128, 0, d->stream, d->view, d->first_rounds,
+                   d->rounds + i);
             CUDA_TRY(cudaGetLastError());
         }
     }
@@ -631,7 +647,8 @@ extern "C" int tbg_cuda_dynamics_launch(tbg_cuda_dynamics *d, int64_t pieces, in
     d->rounds += d->any_replicas ? pieces : 0;
     d->steps[slot] = pieces * piece_steps;
     d->pieces[slot] = pieces;
-    CUDA_TRY(cudaMemcpyAsync(d->host[slot], d->view.state, d->view.map.size, cudaMemcpyDeviceToHost, d->stream));
+    CUDA_TRY(
+        cudaMemcpyAsync(d->host[slot], d->view.state, d->view.map.size, cudaMemcpyDeviceToHost, d->stream));
     CUDA_TRY(cudaEventRecord(d->copied[slot], d->stream));
     if (reset) {
         LAUNCH(reset_kernel, 0, (unsigned)d->view.n_runs, 1, 0, d->stream, d->view);

@@ -1,5 +1,6 @@
-/* normal_series.h: the polynomials by which Langevin noise becomes normal (Box and Muller), once for lanes in a register
- * (integrator_simd.c) and for groups of threads (group_step.h): T is a vector of floats or a float. */
+/* normal_series.h: the polynomials by which Langevin noise becomes normal (Box and Muller), once for lanes in
+ * a register (integrator_simd.c) and for groups of threads (group_step.h): T is a vector of floats or a
+ * float. */
 #ifndef TBG_DYNAMICS_NORMAL_SERIES_H
 #define TBG_DYNAMICS_NORMAL_SERIES_H
 

@@ -209,8 +209,9 @@ static json_t *equilibration_json(const tbg_simulation *s, const analysis *a) {
                             "frames_to_drop", (json_int_t)dropped, "slowest",
                             dropped ? json_string(slowest) : json_null(), "equilibrated", stationary));
     }
-    return json_pack("{s:s, s:b, s:o}", "method", "most effective samples (Chodera 2016), if the means differ by two errors", "equilibrated",
-                     good, "runs", list);
+    return json_pack("{s:s, s:b, s:o}", "method",
+                     "most effective samples (Chodera 2016), if the means differ by two errors",
+                     "equilibrated", good, "runs", list);
 }
 
 static json_t *exchange_json(const tbg_simulation *s) {

@@ -21,10 +21,8 @@ static const struct {
     const char *name;
     int (*create)(struct tbg_engine *engine);
 } engines[] = {
-    {"native", tbg_engine_native_create},
-    {"reference", tbg_engine_reference_create},
-    {"openmm", tbg_engine_openmm_create},
-    {"xtb", tbg_engine_xtb_create},
+    {"native", tbg_engine_native_create}, {"reference", tbg_engine_reference_create},
+    {"openmm", tbg_engine_openmm_create}, {"xtb", tbg_engine_xtb_create},
     {"cuda", tbg_engine_cuda_create},
 };
 
@@ -54,7 +52,8 @@ int tbg_engine_create_with(const char *kind, const tbg_molecule *molecule, const
     while (which < n && strcmp(engines[which].name, kind))
         which++;
     if (which == n)
-        return tbg_fail(TBG_INPUT, "unknown energy engine '%s': native, reference, openmm, xtb or cuda", kind);
+        return tbg_fail(TBG_INPUT, "unknown energy engine '%s': native, reference, openmm, xtb or cuda",
+                        kind);
     int quantum = !strcmp(system->forcefield, "gfn2-xtb");
     if (quantum != !strcmp(kind, "xtb"))
         return tbg_fail(TBG_INPUT,

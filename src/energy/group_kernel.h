@@ -1,10 +1,11 @@
-/* group_kernel.h: energy and forces of one conformation by a group of TBG_GROUP threads, for the precision that REAL and
- * F() name; included once for float and once for double, by .cu files for the device and by tests for the host, where
- * the threads of a group take turns (TBG_EACH). Owns the formulas on the device; the numbers match reference.c.
+/* group_kernel.h: energy and forces of one conformation by a group of TBG_GROUP threads, for the precision
+ * that REAL and F() name; included once for float and once for double, by .cu files for the device and by
+ * tests for the host, where the threads of a group take turns (TBG_EACH). Owns the formulas on the device;
+ * the numbers match reference.c.
  *
- * A phase is what every thread does between two synchronisations; no thread reads what another writes in the same phase.
- * Sums have a fixed order: no atomics, the same bits every time and everywhere in a launch.
- * Index letters: i, j atoms; t the thread; u work items. d = x_i - x_j; pull S of a pair: force on i is S d.
+ * A phase is what every thread does between two synchronisations; no thread reads what another writes in the
+ * same phase. Sums have a fixed order: no atomics, the same bits every time and everywhere in a launch. Index
+ * letters: i, j atoms; t the thread; u work items. d = x_i - x_j; pull S of a pair: force on i is S d.
  * want_e, want_f are compile-time constants of inlined functions. */
 #ifndef TBG_GROUP_ONCE
 #define TBG_GROUP_ONCE
@@ -12,11 +13,11 @@
 #include <math.h>
 #ifdef __CUDACC__
 #define TBG_HD static __device__ __forceinline__
-#define TBG_EACH(c, t, statement)                                                                                  \
-    do {                                                                                                           \
-        const int t = (c)->thread;                                                                                 \
-        statement;                                                                                                 \
-        __syncwarp();                                                                                              \
+#define TBG_EACH(c, t, statement)                                                                            \
+    do {                                                                                                     \
+        const int t = (c)->thread;                                                                           \
+        statement;                                                                                           \
+        __syncwarp();                                                                                        \
     } while (0)
 #define TBG_OWN(t) 0 /* place of a thread's own values */
 #define TBG_OWNERS 1
@@ -28,11 +29,12 @@ TBG_HD double tbg_rsqrt_f64(double x) {
 }
 #else
 #define TBG_HD static inline __attribute__((always_inline, unused))
-static int tbg_group_backwards; /* tests: threads take turns from the last; any race between them then shows */
-#define TBG_EACH(c, t, statement)                                                                                  \
-    for (int turn_ = 0; turn_ < TBG_GROUP; turn_++) {                                                              \
-        const int t = tbg_group_backwards ? TBG_GROUP - 1 - turn_ : turn_;                                           \
-        statement;                                                                                                 \
+static int
+    tbg_group_backwards; /* tests: threads take turns from the last; any race between them then shows */
+#define TBG_EACH(c, t, statement)                                                                            \
+    for (int turn_ = 0; turn_ < TBG_GROUP; turn_++) {                                                        \
+        const int t = tbg_group_backwards ? TBG_GROUP - 1 - turn_ : turn_;                                   \
+        statement;                                                                                           \
     }
 #define TBG_OWN(t) (t)
 #define TBG_OWNERS TBG_GROUP
@@ -49,21 +51,21 @@ TBG_DEFINE_ATANH_REST_F64(TBG_HD, tbg_atanh_rest_f64, double)
 #endif
 
 #define C(x) ((REAL)(x))
-#define ATOM(k, i) (c->r[c->s->r_atom + (k) * c->s->n_atoms + (i)])
+#define ATOM(k, i) (c->r[c->s->r_atom + (k)*c->s->n_atoms + (i)])
 #define SCALAR(k) (c->r[c->s->r_scalar + (k)])
 
 typedef struct {
     const tbg_group_layout *s;
     const int32_t *ints; /* of this system */
     const REAL *r;
-    REAL *scratch, *x, *f;       /* [s->scratch], [n_atoms][3], [n_atoms][3] */
-    REAL *B, *iB, *dB, *bend;    /* [n_atoms]: Born radius, its inverse, dB/dI, -2 dE/dB and then dE/dI */
-    double (*energy)[TBG_E_N];   /* [TBG_GROUP] on the host, [1] on the device: a thread's own sums */
-    int thread;                  /* on the device */
+    REAL *scratch, *x, *f;     /* [s->scratch], [n_atoms][3], [n_atoms][3] */
+    REAL *B, *iB, *dB, *bend;  /* [n_atoms]: Born radius, its inverse, dB/dI, -2 dE/dB and then dE/dI */
+    double (*energy)[TBG_E_N]; /* [TBG_GROUP] on the host, [1] on the device: a thread's own sums */
+    int thread;                /* on the device */
 } F(group);
 
 /* Carve a conformation's memory; returns what follows (in dynamics: velocities). */
-TBG_HD REAL *F(carve)(F(group) *c, REAL *memory) {
+TBG_HD REAL *F(carve)(F(group) * c, REAL *memory) {
     int n = c->s->n_atoms;
     c->scratch = memory;
     c->x = memory + c->s->scratch;
@@ -75,7 +77,7 @@ TBG_HD REAL *F(carve)(F(group) *c, REAL *memory) {
     return c->bend + n;
 }
 
-TBG_HD void F(add_energy)(const F(group) *c, int t, int component, REAL e) {
+TBG_HD void F(add_energy)(const F(group) * c, int t, int component, REAL e) {
     (void)t;
     c->energy[TBG_OWN(t)][component] += (double)e;
 }
@@ -91,18 +93,19 @@ TBG_HD REAL F(dot)(F(vec) u, F(vec) w) {
     return u.v[0] * w.v[0] + (u.v[1] * w.v[1] + u.v[2] * w.v[2]);
 }
 TBG_HD F(vec) F(cross)(F(vec) u, F(vec) w) {
-    F(vec) r = {{u.v[1] * w.v[2] - u.v[2] * w.v[1], u.v[2] * w.v[0] - u.v[0] * w.v[2],
-                 u.v[0] * w.v[1] - u.v[1] * w.v[0]}};
+    F(vec)
+    r = {{u.v[1] * w.v[2] - u.v[2] * w.v[1], u.v[2] * w.v[0] - u.v[0] * w.v[2],
+          u.v[0] * w.v[1] - u.v[1] * w.v[0]}};
     return r;
 }
-TBG_HD void F(slot)(const F(group) *c, int slot, F(vec) g) {
+TBG_HD void F(slot)(const F(group) * c, int slot, F(vec) g) {
     for (int a = 0; a < 3; a++)
         c->scratch[3 * slot + a] = g.v[a];
 }
 
 /* ---- bonded terms: one thread a term ---- */
 
-TBG_HD void F(bonds)(const F(group) *c, int t, int want_e, int want_f) {
+TBG_HD void F(bonds)(const F(group) * c, int t, int want_e, int want_f) {
     const tbg_group_layout *s = c->s;
     for (int k = t; k < s->n_bonds; k += TBG_GROUP) {
         const REAL *q = c->r + s->r_bond + 2 * k;
@@ -118,7 +121,7 @@ TBG_HD void F(bonds)(const F(group) *c, int t, int want_e, int want_f) {
     }
 }
 
-TBG_HD void F(pairs14)(const F(group) *c, int t, int want_e, int want_f) {
+TBG_HD void F(pairs14)(const F(group) * c, int t, int want_e, int want_f) {
     const tbg_group_layout *s = c->s;
     for (int k = t; k < s->n_pairs14; k += TBG_GROUP) {
         const REAL *q = c->r + s->r_pair14 + 3 * k;
@@ -136,12 +139,14 @@ TBG_HD void F(pairs14)(const F(group) *c, int t, int want_e, int want_f) {
 }
 
 /* As batch_kernel.h: dtheta/dx_i = u x n / (|u|^2 |n|), dtheta/dx_k = n x v / (|v|^2 |n|), n = u x v. */
-TBG_HD void F(angles)(const F(group) *c, int t, int want_e, int want_f) {
+TBG_HD void F(angles)(const F(group) * c, int t, int want_e, int want_f) {
     const tbg_group_layout *s = c->s;
     for (int m = t; m < s->n_angles; m += TBG_GROUP) {
         const REAL *q = c->r + s->r_angle + 2 * m;
         const int32_t *atom = c->ints + s->i_angle + 3 * m;
-        F(vec) u = F(between)(c->x, atom[0], atom[1]), v = F(between)(c->x, atom[2], atom[1]), n = F(cross)(u, v);
+        F(vec)
+        u = F(between)(c->x, atom[0], atom[1]),
+        v = F(between)(c->x, atom[2], atom[1]), n = F(cross)(u, v);
         REAL uu = F(dot)(u, u), vv = F(dot)(v, v), nn = F(dot)(n, n);
         nn = nn < C(1e-24) ? C(1e-24) : nn;
         REAL in = RSQRT(nn), bend = ATAN2(nn * in, F(dot)(u, v)) - q[0], slope = q[1] * bend;
@@ -164,10 +169,11 @@ TBG_HD void F(angles)(const F(group) *c, int t, int want_e, int want_f) {
 }
 
 /* E = P(cos phi) + sin phi Q(cos phi); batch_kernel.h says how. wave: 0: P of degree 4 and no Q. */
-TBG_HD void F(torsion)(const F(group) *c, int t, const int32_t *atom, const REAL *q, int wave, int slot, int want_e,
-                       int want_f) {
-    F(vec) Fv = F(between)(c->x, atom[0], atom[1]), G = F(between)(c->x, atom[1], atom[2]),
-           H = F(between)(c->x, atom[3], atom[2]);
+TBG_HD void F(torsion)(const F(group) * c, int t, const int32_t *atom, const REAL *q, int wave, int slot,
+                       int want_e, int want_f) {
+    F(vec)
+    Fv = F(between)(c->x, atom[0], atom[1]),
+    G = F(between)(c->x, atom[1], atom[2]), H = F(between)(c->x, atom[3], atom[2]);
     F(vec) A = F(cross)(Fv, G), B = F(cross)(H, G);
     REAL ia = RSQRT(F(dot)(A, A)), ib = RSQRT(F(dot)(B, B)), gg = F(dot)(G, G), ig = RSQRT(gg), g = gg * ig;
     REAL iab = ia * ib, co = F(dot)(A, B) * iab, si = -g * F(dot)(Fv, B) * iab, p, dp;
@@ -209,17 +215,18 @@ TBG_HD void F(torsion)(const F(group) *c, int t, const int32_t *atom, const REAL
     F(slot)(c, slot + 3, fl);
 }
 
-TBG_HD void F(torsions)(const F(group) *c, int t, int want_e, int want_f) {
+TBG_HD void F(torsions)(const F(group) * c, int t, int want_e, int want_f) {
     const tbg_group_layout *s = c->s;
     for (int k = t; k < s->n_cosines; k += TBG_GROUP)
         F(torsion)(c, t, c->ints + s->i_cosine + 4 * k, c->r + s->r_cosine + 5 * k, 0, 4 * k, want_e, want_f);
     for (int k = t; k < s->n_waves; k += TBG_GROUP)
-        F(torsion)(c, t, c->ints + s->i_wave + 4 * k, c->r + s->r_wave + 13 * k, 1, 4 * (s->n_cosines + k), want_e,
-                   want_f);
+        F(torsion)
+        (c, t, c->ints + s->i_wave + 4 * k, c->r + s->r_wave + 13 * k, 1, 4 * (s->n_cosines + k), want_e,
+         want_f);
 }
 
 /* Every component of every atom adds up its slots. */
-TBG_HD void F(gather)(const F(group) *c, int t, int stage) {
+TBG_HD void F(gather)(const F(group) * c, int t, int stage) {
     const tbg_group_layout *s = c->s;
     const int32_t *row = c->ints + s->i_row + stage * (s->n_atoms + 1), *entry = c->ints + s->i_entry;
     for (int u = t; u < 3 * s->n_atoms; u += TBG_GROUP) {
@@ -244,7 +251,7 @@ TBG_HD REAL F(descreen)(REAL r2, REAL ir, REAL ir2, REAL o, REAL sr, REAL sr2, R
         return F(descreen_apart)(half_sr3 * ir2 * ir2, 1 / (1 - z), ATANH_REST(z), slope);
     REAL r = r2 * ir, U = r + sr, D = r - sr, aD = D < 0 ? -D : D, L = aD > o ? aD : o, down;
     *slope = 0;
-    if (!(o < U)) /* j lies inside i */
+    if (!(o < U))     /* j lies inside i */
         return r - r; /* 0, or not a number */
     REAL iu = 1 / U, il = 1 / L;
     REAL I = F(descreen_touching)(r, sr2 * ir, iu, il, C(0.5) * ir * LOG(L * iu), &down);
@@ -254,7 +261,7 @@ TBG_HD REAL F(descreen)(REAL r2, REAL ir, REAL ir2, REAL o, REAL sr, REAL sr2, R
     return I;
 }
 
-TBG_HD void F(born_pairs)(const F(group) *c, int t) {
+TBG_HD void F(born_pairs)(const F(group) * c, int t) {
     int n = c->s->n_atoms;
     for (int u = t; u < TBG_GROUP_PARTS * n; u += TBG_GROUP) {
         int i = u / TBG_GROUP_PARTS, part = u % TBG_GROUP_PARTS;
@@ -272,7 +279,7 @@ TBG_HD void F(born_pairs)(const F(group) *c, int t) {
 }
 
 /* psi = I o, 1/B = 1/o - tanh(alpha psi - beta psi^2 + gamma psi^3)/radius. */
-TBG_HD void F(born_radii)(const F(group) *c, int t, int want_e) {
+TBG_HD void F(born_radii)(const F(group) * c, int t, int want_e) {
     int n = c->s->n_atoms;
     REAL alpha = SCALAR(TBG_GROUP_ALPHA), beta = SCALAR(TBG_GROUP_BETA), gamma = SCALAR(TBG_GROUP_GAMMA);
     for (int i = t; i < n; i += TBG_GROUP) {
@@ -285,7 +292,8 @@ TBG_HD void F(born_radii)(const F(group) *c, int t, int want_e) {
         REAL iB = ATOM(TBG_GROUP_INV_O, i) - th * inv_radius, B = 1 / iB;
         c->B[i] = B;
         c->iB[i] = iB;
-        c->dB[i] = B * B * inv_radius * (4 * ex * ip * ip) * o * (alpha + psi * ((3 * gamma) * psi - 2 * beta));
+        c->dB[i] =
+            B * B * inv_radius * (4 * ex * ip * ip) * o * (alpha + psi * ((3 * gamma) * psi - 2 * beta));
         REAL ratio = ATOM(TBG_GROUP_RADIUS, i) * iB, ratio2 = ratio * ratio;
         REAL area = ATOM(TBG_GROUP_AREA, i) * (ratio2 * ratio2 * ratio2), self = ATOM(TBG_GROUP_SELF, i) * iB;
         c->bend[i] = (2 * self + 12 * area) * iB; /* -2 dE/dB */
@@ -295,7 +303,7 @@ TBG_HD void F(born_radii)(const F(group) *c, int t, int want_e) {
 }
 
 /* Lennard-Jones, Coulomb and generalised Born as seen from i; energies from i < j only. */
-TBG_HD void F(plain_pairs)(const F(group) *c, int t, int want_e, int want_f) {
+TBG_HD void F(plain_pairs)(const F(group) * c, int t, int want_e, int want_f) {
     const tbg_group_layout *s = c->s;
     const int n = s->n_atoms, gb = s->gb, cut = s->cut;
     const REAL cutoff2 = SCALAR(TBG_GROUP_CUTOFF2), shift = SCALAR(TBG_GROUP_SHIFT);
@@ -313,7 +321,8 @@ TBG_HD void F(plain_pairs)(const F(group) *c, int t, int want_e, int want_f) {
             if (j == i || (cut && r2 > cutoff2))
                 continue;
             if ((uint32_t)plain[j >> 5] >> (j & 31) & 1) {
-                REAL sigma = half_sigma + ATOM(TBG_GROUP_HALF_SIGMA, j), z = sigma * sigma * ir2, z3 = z * z * z;
+                REAL sigma = half_sigma + ATOM(TBG_GROUP_HALF_SIGMA, j), z = sigma * sigma * ir2,
+                     z3 = z * z * z;
                 REAL lj = root * ATOM(TBG_GROUP_ROOT24, j) * z3, e = kq * q * ir;
                 S = ir2 * (lj * (2 * z3 - 1) + e);
                 if (want_e && i < j)
@@ -343,7 +352,7 @@ TBG_HD void F(plain_pairs)(const F(group) *c, int t, int want_e, int want_f) {
 }
 
 /* Forces through the Born radii; bend holds dE/dI. */
-TBG_HD void F(chain_pairs)(const F(group) *c, int t) {
+TBG_HD void F(chain_pairs)(const F(group) * c, int t) {
     int n = c->s->n_atoms;
     for (int u = t; u < TBG_GROUP_PARTS * n; u += TBG_GROUP) {
         int i = u / TBG_GROUP_PARTS, part = u % TBG_GROUP_PARTS;
@@ -355,7 +364,8 @@ TBG_HD void F(chain_pairs)(const F(group) *c, int t) {
             REAL r2 = F(dot)(d, d), ir = RSQRT(r2), ir2 = ir * ir, di, dj;
             if (j == i || (c->s->cut && r2 > SCALAR(TBG_GROUP_CUTOFF2)))
                 continue;
-            F(descreen)(r2, ir, ir2, o, ATOM(TBG_GROUP_SR, j), ATOM(TBG_GROUP_SR2, j), ATOM(TBG_GROUP_HALF_SR3, j), &di);
+            F(descreen)
+            (r2, ir, ir2, o, ATOM(TBG_GROUP_SR, j), ATOM(TBG_GROUP_SR2, j), ATOM(TBG_GROUP_HALF_SR3, j), &di);
             F(descreen)(r2, ir, ir2, ATOM(TBG_GROUP_O, j), sr, sr2, half_sr3, &dj);
             REAL S = ir2 * (ci * di + c->bend[j] * dj);
             for (int a = 0; a < 3; a++)
@@ -367,7 +377,7 @@ TBG_HD void F(chain_pairs)(const F(group) *c, int t) {
 }
 
 /* Add the shares; bends: also turn bend into dE/dI. */
-TBG_HD void F(add_shares)(const F(group) *c, int t, int bends) {
+TBG_HD void F(add_shares)(const F(group) * c, int t, int bends) {
     int n = c->s->n_atoms;
     for (int u = t; u < (bends ? 4 : 3) * n; u += TBG_GROUP) {
         int a = u / n, i = u - a * n;
@@ -383,17 +393,17 @@ TBG_HD void F(add_shares)(const F(group) *c, int t, int bends) {
 
 /* ---- the whole ---- */
 
-TBG_HD void F(clear_energy)(const F(group) *c, int t) {
+TBG_HD void F(clear_energy)(const F(group) * c, int t) {
     (void)t;
     for (int k = 0; k < TBG_E_N; k++)
         c->energy[TBG_OWN(t)][k] = 0;
 }
-TBG_HD void F(post_energy)(const F(group) *c, int t) {
+TBG_HD void F(post_energy)(const F(group) * c, int t) {
     for (int k = 0; k < TBG_E_N; k++)
         ((double *)c->scratch)[t * TBG_E_N + k] = c->energy[TBG_OWN(t)][k];
 }
 /* Component t, summed in the order of the threads. */
-TBG_HD void F(sum_energy)(const F(group) *c, int t, double *components) {
+TBG_HD void F(sum_energy)(const F(group) * c, int t, double *components) {
     double sum = 0;
     for (int k = 0; t < TBG_E_N && k < TBG_GROUP; k++)
         sum += ((const double *)c->scratch)[k * TBG_E_N + t];
@@ -402,10 +412,11 @@ TBG_HD void F(sum_energy)(const F(group) *c, int t, double *components) {
 }
 
 /* x to f and, with want_e, components: [TBG_E_N] of memory that the group shares. */
-TBG_HD void F(evaluate)(const F(group) *c, int want_e, int want_f, double *components) {
+TBG_HD void F(evaluate)(const F(group) * c, int want_e, int want_f, double *components) {
     if (want_e)
         TBG_EACH(c, t, F(clear_energy)(c, t));
-    TBG_EACH(c, t, F(bonds)(c, t, want_e, want_f); F(pairs14)(c, t, want_e, want_f); F(angles)(c, t, want_e, want_f));
+    TBG_EACH(c, t, F(bonds)(c, t, want_e, want_f); F(pairs14)(c, t, want_e, want_f);
+             F(angles)(c, t, want_e, want_f));
     if (want_f)
         TBG_EACH(c, t, F(gather)(c, t, 0));
     TBG_EACH(c, t, F(torsions)(c, t, want_e, want_f));

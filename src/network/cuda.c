@@ -1,8 +1,8 @@
-/* cuda.c: the CUDA backend in plain C: flattens batches, keeps device memory between calls, and runs jobs on a device of
- * cuda.h: hardware, or the emulation that tests use where there is none.
+/* cuda.c: the CUDA backend in plain C: flattens batches, keeps device memory between calls, and runs jobs on
+ * a device of cuda.h: hardware, or the emulation that tests use where there is none.
  *
- * Positions are taken relative to the mean of their configuration, so that single precision loses no digits far from the
- * origin. TBG_CUDA_PLAIN=1 keeps tensor cores out. */
+ * Positions are taken relative to the mean of their configuration, so that single precision loses no digits
+ * far from the origin. TBG_CUDA_PLAIN=1 keeps tensor cores out. */
 #include "base/memory.h"
 #include "network/cuda.h"
 #include "network/layer_tensors.h"
@@ -16,8 +16,35 @@
 #include <string.h>
 
 /* Buffers on both sides. */
-enum { W, WT, HALF, ATOMS, FIRST, FEATURE_AT, PAIR_AT, FEATURES, BOND, MEAN, WIDTH, TIME, U, X, TARGET, WEIGHT,
-       DV, X_DOT, V, V_DOT, DIAGONAL, LOSS, DX, SLOTS, GRADIENT, ROOMS, N_BUFFERS };
+enum {
+    W,
+    WT,
+    HALF,
+    ATOMS,
+    FIRST,
+    FEATURE_AT,
+    PAIR_AT,
+    FEATURES,
+    BOND,
+    MEAN,
+    WIDTH,
+    TIME,
+    U,
+    X,
+    TARGET,
+    WEIGHT,
+    DV,
+    X_DOT,
+    V,
+    V_DOT,
+    DIAGONAL,
+    LOSS,
+    DX,
+    SLOTS,
+    GRADIENT,
+    ROOMS,
+    N_BUFFERS
+};
 
 static const size_t most_room_bytes = (size_t)8 << 30;
 
@@ -51,7 +78,8 @@ static void destroy(void *state) {
     free(s);
 }
 
-/* Room for `bytes` on the host, on the device, or both; more than asked for, so that ragged batches settle. */
+/* Room for `bytes` on the host, on the device, or both; more than asked for, so that ragged batches settle.
+ */
 static int ensure(cuda *s, int k, size_t bytes, int host, int device) {
     bytes = bytes ? bytes : 1;
     if (host && s->buffer[k].host_size < bytes) {
@@ -220,8 +248,8 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     for (int k = 0; k < 4; k++)
         TBG_TRY(ensure(s, of_int[k], count * sizeof(int), 1, 1));
     TBG_TRY(ensure(s, U, count * sizeof(double), 1, 1));
-    int *atoms = s->buffer[ATOMS].host, *first = s->buffer[FIRST].host, *feature_at = s->buffer[FEATURE_AT].host,
-        *pair_at = s->buffer[PAIR_AT].host, n_known = 0;
+    int *atoms = s->buffer[ATOMS].host, *first = s->buffer[FIRST].host,
+        *feature_at = s->buffer[FEATURE_AT].host, *pair_at = s->buffer[PAIR_AT].host, n_known = 0;
     double *u = s->buffer[U].host;
     size_t all = 0, features = 0, pairs = 0;
     for (int b = 0; b < n; b++) {
@@ -266,17 +294,19 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     const struct {
         int k;
         size_t bytes;
-    } list[] = {{ATOMS, count * sizeof(int)},   {FIRST, count * sizeof(int)},        {FEATURE_AT, count * sizeof(int)},
-                {PAIR_AT, count * sizeof(int)}, {FEATURES, features * sizeof(float)}, {BOND, pairs},
-                {MEAN, pairs * sizeof(double)}, {WIDTH, pairs * sizeof(double)},     {U, count * sizeof(double)},
-                {X, 3 * all * sizeof(double)}};
+    } list[] = {{ATOMS, count * sizeof(int)},         {FIRST, count * sizeof(int)},
+                {FEATURE_AT, count * sizeof(int)},    {PAIR_AT, count * sizeof(int)},
+                {FEATURES, features * sizeof(float)}, {BOND, pairs},
+                {MEAN, pairs * sizeof(double)},       {WIDTH, pairs * sizeof(double)},
+                {U, count * sizeof(double)},          {X, 3 * all * sizeof(double)}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
         TBG_TRY(send(s, list[k].k, s->buffer[list[k].k].host, list[k].bytes));
     TBG_TRY(send(s, TIME, t, count * sizeof(double)));
     J->most_directions = kind == TBG_CUDA_DIVERGENCE ? TBG_CUDA_BLOCK : kind == TBG_CUDA_VELOCITY ? 0 : 1;
     J->room_bytes = tbg_cuda_room_size(J);
-    const long tasks =
-        kind == TBG_CUDA_DIVERGENCE ? (long)n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK) : n;
+    const long tasks = kind == TBG_CUDA_DIVERGENCE
+                           ? (long)n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK)
+                           : n;
     const int blocks = s->device->blocks(s->handle);
     J->n_blocks = tasks < blocks ? (int)tasks : blocks;
     while (J->n_blocks > 1 && J->room_bytes > most_room_bytes / (size_t)J->n_blocks)
@@ -318,8 +348,8 @@ static int receive(cuda *s, int k, size_t count, double *to) {
     return to ? s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double)) : TBG_OK;
 }
 
-static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                    double *v) {
+static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                    const double *x, double *v) {
     cuda *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
@@ -330,8 +360,8 @@ static int velocity(void *state, int n, const tbg_conditioning *const *molecule,
     return receive(s, V, n3, v);
 }
 
-static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                   const double *x_dot, double *v, double *v_dot) {
+static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                   const double *x, const double *x_dot, double *v, double *v_dot) {
     cuda *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
@@ -345,8 +375,8 @@ static int tangent(void *state, int n, const tbg_conditioning *const *molecule, 
     return receive(s, V_DOT, n3, v_dot);
 }
 
-static int divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                      double *v, double *answer) {
+static int divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                      const double *x, double *v, double *answer) {
     cuda *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
@@ -419,7 +449,16 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
     return receive(s, GRADIENT, s->model->n_parameters, gradient);
 }
 
-const tbg_network_kernels tbg_network_cuda = {"cuda",   create_hardware, destroy, refresh, velocity, divergence,
-                                              tangent, loss,            vjp,     describe, 1};
-const tbg_network_kernels tbg_network_cuda_emulation = {
-    "cuda-emulation", create_emulation, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe, 1};
+const tbg_network_kernels tbg_network_cuda = {
+    "cuda", create_hardware, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe, 1};
+const tbg_network_kernels tbg_network_cuda_emulation = {"cuda-emulation",
+                                                        create_emulation,
+                                                        destroy,
+                                                        refresh,
+                                                        velocity,
+                                                        divergence,
+                                                        tangent,
+                                                        loss,
+                                                        vjp,
+                                                        describe,
+                                                        1};

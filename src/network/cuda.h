@@ -1,8 +1,9 @@
 /* cuda.h: the boundary between the CUDA backend's plain C (cuda.c) and what runs its blocks: the device
  * (cuda_device.cu) or, for tests, an emulation on the host (cuda_emulation.c).
  *
- * A job is one call of the network over a batch. Blocks are independent; each has a room of scratch memory. The same
- * sources, cuda_plain.h and cuda_tile.h, are compiled for both. Read by nvcc too: plain data only. */
+ * A job is one call of the network over a batch. Blocks are independent; each has a room of scratch memory.
+ * The same sources, cuda_plain.h and cuda_tile.h, are compiled for both. Read by nvcc too: plain data only.
+ */
 #ifndef TBG_NETWORK_CUDA_H
 #define TBG_NETWORK_CUDA_H
 #include <stddef.h>
@@ -17,29 +18,29 @@ enum { TBG_CUDA_BLOCK = 8 }; /* directions of a divergence that go together */
 enum { TBG_CUDA_MOST_LAYERS = 32, TBG_CUDA_MOST_EDGE_FEATURES = 32 };
 
 typedef struct {
-    int kind, plain;                /* plain: no tensor cores */
-    int H, L, F, nf, K, bits;       /* as in reference.c; F = nf + 1 or 2 */
+    int kind, plain;          /* plain: no tensor cores */
+    int H, L, F, nf, K, bits; /* as in reference.c; F = nf + 1 or 2 */
     int harmonic, time_u, tanh, attention;
-    float range;                    /* coords_range / L */
+    float range; /* coords_range / L */
     int n, most_atoms, n_blocks, most_directions;
     int embedding_w, embedding_b, n_parameters;
     tbg_cuda_layer layer[TBG_CUDA_MOST_LAYERS];
     /* Device memory. w: parameters as stored, [out][in]; wt: [in][out]. */
     const float *w, *wt;
-    const unsigned short *half;     /* bf16 of w */
-    const int *atoms;               /* [n] */
-    const int *first;               /* [n] atoms before each configuration */
+    const unsigned short *half;      /* bf16 of w */
+    const int *atoms;                /* [n] */
+    const int *first;                /* [n] atoms before each configuration */
     const int *feature_at, *pair_at; /* [n] where its molecule's node features and pairs begin */
     const float *features;
     const unsigned char *bond;
     const double *pair_mean, *pair_width;
-    const double *t, *u, *x;        /* x: [atoms][3], near the origin */
-    const double *target, *weight;  /* loss, or */
-    const double *dv;               /* vector-Jacobian product */
+    const double *t, *u, *x;       /* x: [atoms][3], near the origin */
+    const double *target, *weight; /* loss, or */
+    const double *dv;              /* vector-Jacobian product */
     const double *x_dot;
     double *v, *v_dot, *diagonal, *loss, *dx; /* outputs; NULL where not asked for */
-    float *slots;                   /* [n_blocks][n_parameters], zero at the start, or NULL */
-    double *gradient;               /* [n_parameters] */
+    float *slots;                             /* [n_blocks][n_parameters], zero at the start, or NULL */
+    double *gradient;                         /* [n_parameters] */
     char *rooms;
     size_t room_bytes;
 } tbg_cuda_job;
@@ -49,13 +50,13 @@ typedef struct {
     const char *name;
     int (*open)(void **device, char *text, size_t text_size); /* text: what the device is called */
     void (*close)(void *device);
-    int (*blocks)(void *device);                              /* blocks that run at once: fixed for a device */
+    int (*blocks)(void *device); /* blocks that run at once: fixed for a device */
     int (*allocate)(void *device, size_t bytes, void **memory);
     void (*release)(void *device, void *memory);
     int (*upload)(void *device, void *to, const void *from, size_t bytes);
     int (*download)(void *device, void *to, const void *from, size_t bytes);
     int (*zero)(void *device, void *memory, size_t bytes);
-    int (*run)(void *device, const tbg_cuda_job *job);        /* all blocks, then the sum of the slots, in order */
+    int (*run)(void *device, const tbg_cuda_job *job); /* all blocks, then the sum of the slots, in order */
 } tbg_cuda_device;
 
 #ifdef __cplusplus
@@ -63,9 +64,9 @@ extern "C" {
 #endif
 extern const tbg_cuda_device tbg_cuda_emulation; /* cuda_emulation.c */
 #ifdef TBG_HAVE_CUDA
-extern const tbg_cuda_device tbg_cuda_hardware;  /* cuda_device.cu */
+extern const tbg_cuda_device tbg_cuda_hardware; /* cuda_device.cu */
 #endif
-int tbg_cuda_present(void);                      /* devices found at run time; 0 in a build without CUDA */
+int tbg_cuda_present(void); /* devices found at run time; 0 in a build without CUDA */
 size_t tbg_cuda_room_size(const tbg_cuda_job *job);
 #ifdef __cplusplus
 }

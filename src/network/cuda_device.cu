@@ -1,6 +1,6 @@
-/* cuda_device.cu: runs the blocks of a job on a CUDA device: one thread block each, then the sum of the gradient slots
- * in order. Which device: CUDA's first (CUDA_VISIBLE_DEVICES chooses). Refuses nothing itself: errors of the runtime
- * become messages. */
+/* cuda_device.cu: runs the blocks of a job on a CUDA device: one thread block each, then the sum of the
+ * gradient slots in order. Which device: CUDA's first (CUDA_VISIBLE_DEVICES chooses). Refuses nothing itself:
+ * errors of the runtime become messages. */
 #include "network/cuda.h"
 #include "network/cuda_run.h"
 
@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(256) plain_kernel(const __grid_constant__ tbg_
 }
 
 template <int H>
-__global__ void __launch_bounds__(shape<H>::threads, shape<H>::blocks) tensor_kernel(const __grid_constant__ tbg_cuda_job J) {
+__global__ void __launch_bounds__(shape<H>::threads, shape<H>::blocks)
+    tensor_kernel(const __grid_constant__ tbg_cuda_job J) {
     extern __shared__ __align__(16) char shared[];
     __shared__ tbg_cuda_room room;
     enter(&J, &room);
@@ -75,8 +76,8 @@ static int open_device(void **device, char *text, size_t text_size) {
     if (e)
         return e;
     if (p.major < 8)
-        return tbg_fail(FAILED, "CUDA device '%s' has compute capability %d.%d; 8.0 is needed", p.name, p.major,
-                        p.minor);
+        return tbg_fail(FAILED, "CUDA device '%s' has compute capability %d.%d; 8.0 is needed", p.name,
+                        p.major, p.minor);
     hardware *h = (hardware *)std::calloc(1, sizeof *h);
     if (!h)
         return tbg_fail(FAILED, "out of memory");
@@ -142,12 +143,12 @@ static int run(void *device, const tbg_cuda_job *J) {
         tensor_kernel<128><<<J->n_blocks, shape<128>::threads, tile_shared_size(128), h->stream>>>(*J);
     int e = check(cudaGetLastError(), "kernel launch");
     if (!e && J->slots) {
-        sum_slots<<<(J->n_parameters + 255) / 256, 256, 0, h->stream>>>(J->n_parameters, J->n_blocks, J->slots,
-                                                                       J->gradient);
+        sum_slots<<<(J->n_parameters + 255) / 256, 256, 0, h->stream>>>(J->n_parameters, J->n_blocks,
+                                                                        J->slots, J->gradient);
         e = check(cudaGetLastError(), "launch of the sum of gradients");
     }
     return e ? e : check(cudaStreamSynchronize(h->stream), "kernel");
 }
 
-extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",   open_device, close_device, blocks, allocate,
-                                                      release,  upload,      download,     zero,   run};
+extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",  open_device, close_device, blocks, allocate,
+                                                      release, upload,      download,     zero,   run};

@@ -1,5 +1,5 @@
-/* cuda_emulation.c: runs the blocks of a CUDA job on the host, items of a phase last first. For tests of everything but
- * the instructions and the launches; slow. */
+/* cuda_emulation.c: runs the blocks of a CUDA job on the host, items of a phase last first. For tests of
+ * everything but the instructions and the launches; slow. */
 #include "base/memory.h"
 #include "network/cuda.h"
 #include "network/cuda_run.h"

@@ -1,9 +1,10 @@
-/* cuda_mma.h: what one warp does with tensor cores: ldmatrix and mma.m16n8k16 with bf16 factors and single-precision
- * sums, and the products of tiles made of them. On the host the instructions are emulated lane by lane after their
- * definitions in the PTX manual, so that the addresses and fragments of tests are those of the device.
+/* cuda_mma.h: what one warp does with tensor cores: ldmatrix and mma.m16n8k16 with bf16 factors and
+ * single-precision sums, and the products of tiles made of them. On the host the instructions are emulated
+ * lane by lane after their definitions in the PTX manual, so that the addresses and fragments of tests are
+ * those of the device.
  *
- * Matrices lie in shared memory as bf16, rows `stride` apart, stride = width + 8: rows start at 16-byte multiples and
- * eight consecutive ones touch different banks. */
+ * Matrices lie in shared memory as bf16, rows `stride` apart, stride = width + 8: rows start at 16-byte
+ * multiples and eight consecutive ones touch different banks. */
 #ifndef TBG_NETWORK_CUDA_MMA_H
 #define TBG_NETWORK_CUDA_MMA_H
 #include "network/cuda_block.h"
@@ -86,13 +87,15 @@ TBG_BLOCK_INLINE void mma_load(unsigned (*to)[4], const tbg_half *const *row, in
 }
 
 /* sum[lane][part] += A B for one m16n8k16; a: A's fragment, b[lane][from], b[lane][from + 1]: B's. */
-TBG_BLOCK_INLINE void mma_multiply(float (*sum)[4][4], int part, unsigned (*a)[4], unsigned (*b)[4], int from) {
+TBG_BLOCK_INLINE void mma_multiply(float (*sum)[4][4], int part, unsigned (*a)[4], unsigned (*b)[4],
+                                   int from) {
 #ifdef __CUDACC__
     float *d = sum[0][part];
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
                  "{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0][0]), "r"(a[0][1]), "r"(a[0][2]), "r"(a[0][3]), "r"(b[0][from]), "r"(b[0][from + 1]));
+                 : "r"(a[0][0]), "r"(a[0][1]), "r"(a[0][2]), "r"(a[0][3]), "r"(b[0][from]),
+                   "r"(b[0][from + 1]));
 #else
     float A[16][16], B[16][8];
     for (int lane = 0; lane < 32; lane++) {
@@ -116,8 +119,8 @@ TBG_BLOCK_INLINE void mma_multiply(float (*sum)[4][4], int part, unsigned (*a)[4
 #endif
 }
 
-/* sum (16 x 32 at row m, column n) += sum over k < depth of A[m + .][k] B[k][n + .]. a_turned: A lies as [k][m], else as
- * [m][k]; b_turned: B lies as [k][n], else as [n][k]. */
+/* sum (16 x 32 at row m, column n) += sum over k < depth of A[m + .][k] B[k][n + .]. a_turned: A lies as
+ * [k][m], else as [m][k]; b_turned: B lies as [k][n], else as [n][k]. */
 TBG_BLOCK_INLINE void mma_tile(float (*sum)[4][4], int depth, const tbg_half *A, int a_turned, int m,
                                const tbg_half *B, int b_turned, int n, int stride) {
     TBG_UNROLL

@@ -1,9 +1,10 @@
-/* cuda_plain.h: one configuration in one block, in single precision, without tensor cores: forward, tangents and
- * reverse, the counterpart of reference.c. Positions and edge features are formed in double. Simple before fast: this is
- * what cuda_tile.h is tested against on a device, and what computes where cuda_tile.h does not reach.
+/* cuda_plain.h: one configuration in one block, in single precision, without tensor cores: forward, tangents
+ * and reverse, the counterpart of reference.c. Positions and edge features are formed in double. Simple
+ * before fast: this is what cuda_tile.h is tested against on a device, and what computes where cuda_tile.h
+ * does not reach.
  *
- * The edges of one receiver are a row of N entries; the entry of the receiver itself is computed like the others and
- * left out of sums. Every sum has a fixed order. */
+ * The edges of one receiver are a row of N entries; the entry of the receiver itself is computed like the
+ * others and left out of sums. Every sum has a fixed order. */
 #ifndef TBG_NETWORK_CUDA_PLAIN_H
 #define TBG_NETWORK_CUDA_PLAIN_H
 #include "network/cuda_room.h"
@@ -23,8 +24,8 @@ TBG_BLOCK_INLINE float plain_slope(float z) {
 }
 
 /* y[r][o] = (bias[o]) + (y[r][o] if more) + sum_k w[k][o] x[r][k]: one phase. */
-TBG_BLOCK_F void plain_multiply(int rows, int in, int out, const float *w, int w_stride, const float *x, int x_stride,
-                                const float *bias, int more, float *y, int y_stride) {
+TBG_BLOCK_F void plain_multiply(int rows, int in, int out, const float *w, int w_stride, const float *x,
+                                int x_stride, const float *bias, int more, float *y, int y_stride) {
     TBG_EACH(e, rows * out) {
         const int r = e / out, o = e % out;
         const float *xr = x + (size_t)r * x_stride;
@@ -38,8 +39,8 @@ TBG_BLOCK_F void plain_multiply(int rows, int in, int out, const float *w, int w
 }
 
 /* g[o][k] += sum over rows but `but` of dy[r][o] x[r][k]: one phase. */
-TBG_BLOCK_F void plain_outer(int rows, int but, int out, int in, const float *dy, int dy_stride, const float *x,
-                             int x_stride, float *g, int g_stride) {
+TBG_BLOCK_F void plain_outer(int rows, int but, int out, int in, const float *dy, int dy_stride,
+                             const float *x, int x_stride, float *g, int g_stride) {
     TBG_EACH(e, out * in) {
         const int o = e / in, k = e % in;
         float sum = 0;
@@ -82,7 +83,8 @@ TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
     TBG_EACH(p, N * N) {
         const int i = p / N, j = p % N;
         const size_t at = (size_t)J->pair_at[b] + (size_t)p;
-        double n[3], r2 = 0, rho = 0, drho = 0, e[TBG_CUDA_MOST_EDGE_FEATURES], de[TBG_CUDA_MOST_EDGE_FEATURES];
+        double n[3], r2 = 0, rho = 0, drho = 0, e[TBG_CUDA_MOST_EDGE_FEATURES],
+                     de[TBG_CUDA_MOST_EDGE_FEATURES];
         for (int a = 0; a < 3; a++) {
             n[a] = x0[3 * i + a] - x0[3 * j + a];
             r2 += n[a] * n[a];
@@ -103,19 +105,21 @@ TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
         }
     }
     TBG_SYNC();
-    plain_multiply(N, F, J->H, J->wt + J->embedding_w, J->H, R->input, F, J->w + J->embedding_b, 0, R->h, J->H);
+    plain_multiply(N, F, J->H, J->wt + J->embedding_w, J->H, R->input, F, J->w + J->embedding_b, 0, R->h,
+                   J->H);
     TBG_SYNC();
 }
 
-/* Whether a pair has the harmonic term: rho may be 0 by chance, which changes nothing but the gate's gradient. */
+/* Whether a pair has the harmonic term: rho may be 0 by chance, which changes nothing but the gate's
+ * gradient. */
 TBG_BLOCK_INLINE int plain_harmonic(const tbg_cuda_job *J, int b, int p) {
     const int bond = J->bond[(size_t)J->pair_at[b] + (size_t)p];
     return J->harmonic && (bond == 1 || bond == 2);
 }
 
 /* Node parts of the first edge matrix. */
-TBG_BLOCK_F void plain_project(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N, int l,
-                               int D) {
+TBG_BLOCK_F void plain_project(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N,
+                               int l, int D) {
     const int H = J->H;
     const float *h = R->h + (size_t)l * N * H, *w1a = J->wt + o->w1, *w1b = w1a + (size_t)H * H;
     plain_multiply(N, H, H, w1a, H, h, H, NULL, 0, R->pa, H);
@@ -128,7 +132,8 @@ TBG_BLOCK_F void plain_project(const tbg_cuda_job *J, const tbg_cuda_room *R, co
 }
 
 /* Geometry of one pair at a layer. */
-TBG_BLOCK_INLINE void plain_geometry(const double *x, int i, int j, float *d, float *u, float *root, float *below) {
+TBG_BLOCK_INLINE void plain_geometry(const double *x, int i, int j, float *d, float *u, float *root,
+                                     float *below) {
     double dd[3], r = 0;
     for (int a = 0; a < 3; a++) {
         dd[a] = x[3 * i + a] - x[3 * j + a];
@@ -144,8 +149,8 @@ TBG_BLOCK_INLINE void plain_geometry(const double *x, int i, int j, float *d, fl
 }
 
 /* Forward of the edges that receiver i takes: fills the row. */
-TBG_BLOCK_F void plain_row(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int b, int N, int l,
-                           int i) {
+TBG_BLOCK_F void plain_row(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int b,
+                           int N, int l, int i) {
     const int H = J->H, K = J->K;
     const double *x = R->x + (size_t)l * N * 3;
     const float *tail = J->wt + o->w1 + 2 * (size_t)H * H; /* rows of r and of each edge feature */
@@ -155,7 +160,8 @@ TBG_BLOCK_F void plain_row(const tbg_cuda_job *J, const tbg_cuda_room *R, const 
     TBG_EACH(f, N * H) {
         const int j = f / H, c = f % H;
         const float *d = R->d + 3 * j, *e = R->e + ((size_t)i * N + j) * K;
-        float z = J->w[o->b1 + c] + R->pa[i * H + c] + R->pb[f] + tail[c] * (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+        float z = J->w[o->b1 + c] + R->pa[i * H + c] + R->pb[f] +
+                  tail[c] * (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
         for (int k = 0; k < K; k++)
             z += tail[(1 + k) * H + c] * e[k];
         R->z1[f] = z;
@@ -181,14 +187,15 @@ TBG_BLOCK_F void plain_row(const tbg_cuda_job *J, const tbg_cuda_room *R, const 
     TBG_EACH(j, N) {
         R->q[j] = plain_dot(H, J->w + o->wc, R->y3 + j * H);
         R->s[j] = J->tanh ? tanhf(R->q[j]) * J->range : R->q[j];
-        R->g[j] = plain_harmonic(J, b, i * N + j) ? plain_dot(H, J->w + o->wg, R->m + j * H) + J->w[o->bg] : 0;
+        R->g[j] =
+            plain_harmonic(J, b, i * N + j) ? plain_dot(H, J->w + o->wg, R->m + j * H) + J->w[o->bg] : 0;
     }
     TBG_SYNC();
 }
 
 /* Tangents of the row for D directions. */
-TBG_BLOCK_F void plain_row_tangent(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N, int i,
-                                   int D) {
+TBG_BLOCK_F void plain_row_tangent(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
+                                   int N, int i, int D) {
     const int H = J->H, K = J->K, NH = N * H;
     const float *tail = J->wt + o->w1 + 2 * (size_t)H * H;
     TBG_EACH(f, D * N) {
@@ -209,9 +216,9 @@ TBG_BLOCK_F void plain_row_tangent(const tbg_cuda_job *J, const tbg_cuda_room *R
         float slope = 0;
         for (int q = 0; q < K; q++)
             slope += de[q] * tail[(1 + q) * H + c];
-        R->t1[f] = plain_slope(R->z1[f % NH]) *
-                   (R->pa_dot[(size_t)k * NH + i * H + c] + R->pb_dot[f] + tail[c] * R->row_dot[2 * row] +
-                    slope * R->row_dot[2 * row + 1]);
+        R->t1[f] =
+            plain_slope(R->z1[f % NH]) * (R->pa_dot[(size_t)k * NH + i * H + c] + R->pb_dot[f] +
+                                          tail[c] * R->row_dot[2 * row] + slope * R->row_dot[2 * row + 1]);
     }
     TBG_SYNC();
     plain_multiply(D * N, H, H, J->wt + o->w2, H, R->t1, H, NULL, 0, R->t2, H);
@@ -257,8 +264,8 @@ TBG_BLOCK_F void plain_row_tangent(const tbg_cuda_job *J, const tbg_cuda_room *R
             const size_t p = (size_t)i * N + j;
             const int row = k * N + j;
             const float below = R->below[j], below_dot = R->row_dot[2 * row] / (2 * R->root[j]);
-            const float u_dot =
-                (float)(xd[3 * i + a] - xd[3 * j + a]) / below - R->d[3 * j + a] * below_dot / (below * below);
+            const float u_dot = (float)(xd[3 * i + a] - xd[3 * j + a]) / below -
+                                R->d[3 * j + a] * below_dot / (below * below);
             sum += (double)(u_dot * R->s[j] + R->u[3 * j + a] * R->s_dot[row]);
             if (J->harmonic) { /* rho and its slope are 0 where there is no such term */
                 const float n = R->unit[3 * p + a], r0_dot = R->row_dot[2 * row + 1];
@@ -274,8 +281,8 @@ TBG_BLOCK_F void plain_row_tangent(const tbg_cuda_job *J, const tbg_cuda_room *R
 }
 
 /* h of the next layer, and its tangents. */
-TBG_BLOCK_F void plain_nodes(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N, int l,
-                             int D) {
+TBG_BLOCK_F void plain_nodes(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N,
+                             int l, int D) {
     const int H = J->H, NH = N * H;
     const float *h = R->h + (size_t)l * NH, *sum = R->sum + (size_t)l * NH, *w4 = J->wt + o->w4,
                 *w4b = w4 + (size_t)H * H;
@@ -348,8 +355,8 @@ TBG_BLOCK_F void plain_finish(int N, const double *last, const double *first, do
 }
 
 /* Reverse of plain_nodes: dh becomes the gradient at h of layer l (this path only); dsum: assigned. */
-TBG_BLOCK_F void plain_nodes_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N,
-                                     int l, float *g) {
+TBG_BLOCK_F void plain_nodes_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
+                                     int N, int l, float *g) {
     const int H = J->H, NH = N * H;
     const float *h = R->h + (size_t)l * NH, *sum = R->sum + (size_t)l * NH;
     plain_multiply(N, H, H, J->wt + o->w4, H, h, H, J->w + o->b4, 0, R->z4, H);
@@ -376,8 +383,8 @@ TBG_BLOCK_F void plain_nodes_reverse(const tbg_cuda_job *J, const tbg_cuda_room 
 }
 
 /* Reverse of the edges that receiver i takes. Accumulates into dx, dx0, dpa, dpb and g. */
-TBG_BLOCK_F void plain_row_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int b, int N,
-                                   int i, float *g) {
+TBG_BLOCK_F void plain_row_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
+                                   int b, int N, int i, float *g) {
     const int H = J->H, K = J->K, NH = N * H;
     const float *tail = J->wt + o->w1 + 2 * (size_t)H * H;
     const double *dnext = R->dnext + 3 * i;
@@ -394,7 +401,8 @@ TBG_BLOCK_F void plain_row_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
         R->dr0[j] = R->g[j] * along * R->drho[p];
         for (int a = 0; a < 3; a++)
             R->pull[3 * j + a] =
-                R->r0[p] > 0 ? R->g[j] * R->rho[p] * ((float)dnext[a] - along * R->unit[3 * p + a]) / R->r0[p] : 0;
+                R->r0[p] > 0 ? R->g[j] * R->rho[p] * ((float)dnext[a] - along * R->unit[3 * p + a]) / R->r0[p]
+                             : 0;
     }
     TBG_SYNC();
     TBG_EACH(f, NH) {
@@ -413,8 +421,7 @@ TBG_BLOCK_F void plain_row_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
     }
     TBG_SYNC();
     TBG_EACH(j, N)
-    R->da[j] =
-        J->attention ? plain_dot(H, R->t2 + j * H, R->y2 + j * H) * R->att[j] * (1 - R->att[j]) : 0;
+    R->da[j] = J->attention ? plain_dot(H, R->t2 + j * H, R->y2 + j * H) * R->att[j] * (1 - R->att[j]) : 0;
     TBG_SYNC();
     TBG_EACH(f, NH) {
         const int j = f / H, c = f % H;
@@ -495,7 +502,8 @@ TBG_BLOCK_F void plain_row_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
     (void)b;
 }
 
-TBG_BLOCK_F void plain_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N, int l, float *g) {
+TBG_BLOCK_F void plain_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N, int l,
+                                     float *g) {
     TBG_UNROLL_1
     for (int i = 0; i < N; i++) {
         plain_row(J, R, &J->layer[l], b, N, l, i);
@@ -520,8 +528,8 @@ TBG_BLOCK_F void plain_reverse_begin(const tbg_cuda_job *J, const tbg_cuda_room 
 }
 
 /* Node parts of the first edge matrix, in reverse: into dh and g. */
-TBG_BLOCK_F void plain_project_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o, int N,
-                                       int l, float *g) {
+TBG_BLOCK_F void plain_project_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
+                                       int N, int l, float *g) {
     const int H = J->H, columns = 2 * H + 1 + J->K;
     const float *h = R->h + (size_t)l * N * H;
     if (g) {

@@ -1,11 +1,13 @@
-/* cuda_run.h: what a block does of a job: which configurations it takes, and in what order their parts are computed.
- * width: H where the tensor cores are used, a constant for the device's compiler; 0: the plain path. The share of a block depends on the number of blocks only, so results repeat on the same device. */
+/* cuda_run.h: what a block does of a job: which configurations it takes, and in what order their parts are
+ * computed. width: H where the tensor cores are used, a constant for the device's compiler; 0: the plain
+ * path. The share of a block depends on the number of blocks only, so results repeat on the same device. */
 #ifndef TBG_NETWORK_CUDA_RUN_H
 #define TBG_NETWORK_CUDA_RUN_H
 #include "network/cuda_plain.h"
 #include "network/cuda_tile.h"
 
-TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared, const int width) {
+TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared,
+                                  const int width) {
     const int N = J->atoms[b], H = J->H;
     plain_begin(J, R, b);
     TBG_EACH(k, D * N * H)
@@ -29,10 +31,12 @@ TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R,
     plain_finish(N, R->x + (size_t)J->L * N * 3, R->x, R->v);
     TBG_UNROLL_1
     for (int k = 0; k < D; k++)
-        plain_finish(N, R->x_dot + (size_t)k * N * 3, R->x0_dot + (size_t)k * N * 3, R->next_dot + (size_t)k * N * 3);
+        plain_finish(N, R->x_dot + (size_t)k * N * 3, R->x0_dot + (size_t)k * N * 3,
+                     R->next_dot + (size_t)k * N * 3);
 }
 
-TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared, const int width) {
+TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g,
+                                  char *shared, const int width) {
     const int N = J->atoms[b], H = J->H;
     plain_reverse_begin(J, R, N);
     TBG_UNROLL_1
@@ -55,7 +59,8 @@ TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R,
         plain_embed_reverse(J, R, N, g);
 }
 
-TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared, const int width) {
+TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared,
+                              const int width) {
     const int n3 = 3 * J->atoms[b];
     const size_t at = 3 * (size_t)J->first[b];
     run_forward(J, R, b, 0, shared, width);
@@ -92,7 +97,8 @@ TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int
 }
 
 /* Directions from, from + 1, ... of configuration b, or its given one. */
-TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from, char *shared, const int width) {
+TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from,
+                                     char *shared, const int width) {
     const int n3 = 3 * J->atoms[b], one = J->kind == TBG_CUDA_TANGENT;
     const int D = one ? 1 : n3 - from < TBG_CUDA_BLOCK ? n3 - from : TBG_CUDA_BLOCK;
     const size_t at = 3 * (size_t)J->first[b];
@@ -123,7 +129,8 @@ TBG_BLOCK_INLINE void run_block(const tbg_cuda_job *J, const tbg_cuda_room *room
             run_one(J, room, b, g, shared, width);
         return;
     }
-    const int parts = J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
+    const int parts =
+        J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
     TBG_UNROLL_1
     for (long long task = block; task < (long long)J->n * parts; task += J->n_blocks)
         run_directions(J, room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared, width);

@@ -1,10 +1,12 @@
-/* cuda_tile.h: the edges of one configuration and layer in tiles of 64, through the tensor cores: messages and positions
- * forward, and the gradient of the parameters in reverse. For widths H of 64 and 128, 4 H threads.
+/* cuda_tile.h: the edges of one configuration and layer in tiles of 64, through the tensor cores: messages
+ * and positions forward, and the gradient of the parameters in reverse. For widths H of 64 and 128, 4 H
+ * threads.
  *
- * Factors are bf16, sums single precision. Nothing of an edge is written to global memory: the reverse pass computes a
- * tile's forward again. Edge e = i (N - 1) + jj of receiver i; tiles span receivers, not configurations. The gradients of
- * W2 and W3 stay in registers over all tiles of a configuration; sums by receiver and by channel run over rows in their
- * order, and each has one owner: no atomics, the same bits every time. */
+ * Factors are bf16, sums single precision. Nothing of an edge is written to global memory: the reverse pass
+ * computes a tile's forward again. Edge e = i (N - 1) + jj of receiver i; tiles span receivers, not
+ * configurations. The gradients of W2 and W3 stay in registers over all tiles of a configuration; sums by
+ * receiver and by channel run over rows in their order, and each has one owner: no atomics, the same bits
+ * every time. */
 #ifndef TBG_NETWORK_CUDA_TILE_H
 #define TBG_NETWORK_CUDA_TILE_H
 #include "network/cuda_mma.h"
@@ -14,15 +16,15 @@ enum { TILE = 64, TILE_MOST_WARPS = 16, TILE_FLOATS = 22 };
 
 /* Shared memory. Rows past the last edge have i = -1 and contribute zeros. */
 typedef struct {
-    tbg_half *w2, *w3;            /* [H][stride] as stored, [out][in] */
-    tbg_half *a, *m, *c, *d;      /* [64][stride] y1; messages; dz3, then dz1; y3, then dz2 */
-    float *part, *part2;          /* [64][H / 8] sums over a thread's channels */
-    float *vector, *unit;         /* [64][3] x_i - x_j; of the input positions */
-    float *r, *root, *along;      /* [64] squared distance; its root; harmonic force along dnext */
-    float *att, *s, *g, *q;       /* [64] */
-    float *dq, *dg, *da, *share;  /* [64]; share = da / att */
-    float *rho, *pull;            /* [64]; [64][3] gradient at x_i - x_j */
-    int *i, *j;                   /* [64] */
+    tbg_half *w2, *w3;           /* [H][stride] as stored, [out][in] */
+    tbg_half *a, *m, *c, *d;     /* [64][stride] y1; messages; dz3, then dz1; y3, then dz2 */
+    float *part, *part2;         /* [64][H / 8] sums over a thread's channels */
+    float *vector, *unit;        /* [64][3] x_i - x_j; of the input positions */
+    float *r, *root, *along;     /* [64] squared distance; its root; harmonic force along dnext */
+    float *att, *s, *g, *q;      /* [64] */
+    float *dq, *dg, *da, *share; /* [64]; share = da / att */
+    float *rho, *pull;           /* [64]; [64][3] gradient at x_i - x_j */
+    int *i, *j;                  /* [64] */
 } tile_memory;
 
 #ifdef __CUDACC__
@@ -32,7 +34,8 @@ static inline
 #endif
     size_t
     tile_shared_size(int H) {
-    return ((size_t)2 * H + 4 * TILE) * (H + 8) * 2 + (size_t)2 * TILE * (H / 8) * 4 + (size_t)(TILE_FLOATS + 2) * TILE * 4;
+    return ((size_t)2 * H + 4 * TILE) * (H + 8) * 2 + (size_t)2 * TILE * (H / 8) * 4 +
+           (size_t)(TILE_FLOATS + 2) * TILE * 4;
 }
 
 TBG_BLOCK_INLINE tile_memory tile_carve(char *shared, int H) {
@@ -71,16 +74,16 @@ TBG_BLOCK_INLINE tile_memory tile_carve(char *shared, int H) {
 typedef float tile_registers[TBG_WARPS(TILE_MOST_WARPS)][TBG_LANES][4][4];
 
 /* For every element of such a product: its row, its column, and [w][l][p][q]. */
-#define TILE_ELEMENTS(warps)                                                                                       \
-    TBG_EACH_WARP(w, warp, warps)                                                                                  \
-    TBG_EACH_LANE(l, lane)                                                                                         \
+#define TILE_ELEMENTS(warps)                                                                                 \
+    TBG_EACH_WARP(w, warp, warps)                                                                            \
+    TBG_EACH_LANE(l, lane)                                                                                   \
     TBG_UNROLL for (int p = 0; p < 4; p++) TBG_UNROLL for (int q = 0; q < 4; q++)
 #define TILE_ROW ((warp & 3) * 16 + (lane >> 2) + (q >> 1) * 8)
 #define TILE_COLUMN ((warp >> 2) * 32 + p * 8 + (lane & 3) * 2 + (q & 1))
 /* For every pair of rows that a thread has part of; `half` is 0 or 1. */
-#define TILE_HALVES(warps)                                                                                         \
-    TBG_EACH_WARP(w, warp, warps)                                                                                  \
-    TBG_EACH_LANE(l, lane)                                                                                         \
+#define TILE_HALVES(warps)                                                                                   \
+    TBG_EACH_WARP(w, warp, warps)                                                                            \
+    TBG_EACH_LANE(l, lane)                                                                                   \
     TBG_UNROLL for (int half = 0; half < 2; half++)
 #define TILE_HALF_ROW ((warp & 3) * 16 + (lane >> 2) + half * 8)
 #define TILE_HALF_SLOT ((warp >> 2) * 4 + (lane & 3))
@@ -92,7 +95,8 @@ TBG_BLOCK_INLINE float tile_row_sum(const float *part, int r, int slots) {
     return sum;
 }
 
-TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A, const tbg_half *B, int turned) {
+TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A, const tbg_half *B,
+                                   int turned) {
     TBG_EACH_WARP(w, warp, H / 8) {
         TBG_UNROLL
         for (int l = 0; l < TBG_LANES; l++)
@@ -105,7 +109,8 @@ TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A,
     }
 }
 
-TBG_BLOCK_INLINE void tile_weights(const tbg_cuda_job *J, const tbg_cuda_layer *o, const tile_memory *S, int H) {
+TBG_BLOCK_INLINE void tile_weights(const tbg_cuda_job *J, const tbg_cuda_layer *o, const tile_memory *S,
+                                   int H) {
     TBG_EACH(f, H * H) {
         const int at = f / H * (H + 8) + f % H;
         S->w2[at] = J->half[o->w2 + f];
@@ -127,8 +132,8 @@ TBG_BLOCK_INLINE float tile_z1(const tbg_cuda_job *J, const tbg_cuda_room *R, co
 
 /* Forward of the tile that begins at edge e0. z2, z3: left in registers; y1 in a, messages in m. */
 TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
-                                   const tile_memory *S, int b, int N, int l_layer, int e0, int H, tile_registers z2,
-                                   tile_registers z3) {
+                                   const tile_memory *S, int b, int N, int l_layer, int e0, int H,
+                                   tile_registers z2, tile_registers z3) {
     const int stride = H + 8, slots = H / 8;
     TBG_EACH(row, TILE) {
         const int e = e0 + row, real = e < N * (N - 1);
@@ -161,7 +166,7 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
         TBG_UNROLL
         for (int p = 0; p < 4; p++)
             TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) sum +=
-            J->attention ? mma_silu(z2[w][l][p][q]) * J->w[o->wa + TILE_COLUMN] : 0;
+                J->attention ? mma_silu(z2[w][l][p][q]) * J->w[o->wa + TILE_COLUMN] : 0;
         S->part[TILE_HALF_ROW * slots + TILE_HALF_SLOT] = sum;
     }
     TBG_SYNC();
@@ -190,7 +195,7 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
         TBG_UNROLL
         for (int p = 0; p < 4; p++)
             TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) sum +=
-            mma_silu(z3[w][l][p][q]) * J->w[o->wc + TILE_COLUMN];
+                mma_silu(z3[w][l][p][q]) * J->w[o->wc + TILE_COLUMN];
         S->part[TILE_HALF_ROW * slots + TILE_HALF_SLOT] = sum;
     }
     TBG_SYNC();
@@ -199,19 +204,20 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
         const float q = real ? tile_row_sum(S->part, row, slots) : 0;
         S->q[row] = q;
         S->s[row] = J->tanh ? tanhf(q) * J->range : q;
-        S->g[row] = real && J->harmonic && S->rho[row] != 0 ? tile_row_sum(S->part2, row, slots) + J->w[o->bg] : 0;
+        S->g[row] =
+            real && J->harmonic && S->rho[row] != 0 ? tile_row_sum(S->part2, row, slots) + J->w[o->bg] : 0;
     }
     TBG_SYNC();
     (void)b;
 }
 
 /* Rows [from, to) of the tile that receiver i has. */
-#define TILE_SEGMENT(i, from, to)                                                                                  \
-    const int from = (i) * (N - 1) > e0 ? (i) * (N - 1) - e0 : 0;                                                  \
+#define TILE_SEGMENT(i, from, to)                                                                            \
+    const int from = (i) * (N - 1) > e0 ? (i) * (N - 1) - e0 : 0;                                            \
     const int to = ((i) + 1) * (N - 1) < e0 + TILE ? ((i) + 1) * (N - 1) - e0 : TILE
 
-TBG_BLOCK_INLINE void tile_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N, int layer, char *shared,
-                                 const int H) {
+TBG_BLOCK_INLINE void tile_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N, int layer,
+                                 char *shared, const int H) {
     const tbg_cuda_layer *o = &J->layer[layer];
     const tile_memory memory = tile_carve(shared, H), *S = &memory;
     const int stride = H + 8, edges = N * (N - 1);
@@ -267,7 +273,8 @@ TBG_BLOCK_INLINE void tile_outer(tile_gradient sum, int H, const tbg_half *dz, c
     TBG_EACH_WARP(w, warp, H / 8) {
         TBG_UNROLL
         for (int block = 0; block < H / 64; block++)
-            mma_tile(sum[w][block], TILE, dz, 1, (warp & 3) * (H / 4) + 16 * block, y, 1, (warp >> 2) * 32, H + 8);
+            mma_tile(sum[w][block], TILE, dz, 1, (warp & 3) * (H / 4) + 16 * block, y, 1, (warp >> 2) * 32,
+                     H + 8);
     }
 }
 
@@ -390,9 +397,11 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
     TBG_SYNC();
     TBG_EACH(row, TILE) {
         const int i = S->i[row];
-        const float dr = tile_row_sum(S->part, row, slots) - S->along[row], s = S->s[row] / (S->root[row] + 1);
+        const float dr = tile_row_sum(S->part, row, slots) - S->along[row],
+                    s = S->s[row] / (S->root[row] + 1);
         for (int k = 0; k < 3; k++)
-            S->pull[3 * row + k] = i < 0 ? 0 : (float)R->dnext[3 * i + k] * s + 2 * dr * S->vector[3 * row + k];
+            S->pull[3 * row + k] =
+                i < 0 ? 0 : (float)R->dnext[3 * i + k] * s + 2 * dr * S->vector[3 * row + k];
     }
     TBG_EACH(f, H * (2 + K)) {
         const int k = f / H, c = f % H;
@@ -438,8 +447,8 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
     }
 }
 
-TBG_BLOCK_INLINE void tile_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N, int layer, float *g,
-                                         char *shared, const int H) {
+TBG_BLOCK_INLINE void tile_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int N,
+                                         int layer, float *g, char *shared, const int H) {
     const tbg_cuda_layer *o = &J->layer[layer];
     const tile_memory memory = tile_carve(shared, H), *S = &memory;
     tile_gradient dw2, dw3;

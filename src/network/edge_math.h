@@ -1,5 +1,6 @@
-/* edge_math.h: edge features and the analytic rate of harmonic pairs (SPEC 2.4), in double, for host and device from
- * one source. Also compiled as C++ by nvcc: no C-only constructs. edges.c gives the definitions their C names. */
+/* edge_math.h: edge features and the analytic rate of harmonic pairs (SPEC 2.4), in double, for host and
+ * device from one source. Also compiled as C++ by nvcc: no C-only constructs. edges.c gives the definitions
+ * their C names. */
 #ifndef TBG_NETWORK_EDGE_MATH_H
 #define TBG_NETWORK_EDGE_MATH_H
 #include <math.h>

@@ -1,5 +1,5 @@
-/* kernels.h: one table of network operations per backend; reference fills it first, faster ones take its place.
- * Signatures are those of network.h with the backend's own state in place of the session. */
+/* kernels.h: one table of network operations per backend; reference fills it first, faster ones take its
+ * place. Signatures are those of network.h with the backend's own state in place of the session. */
 #ifndef TBG_NETWORK_KERNELS_H
 #define TBG_NETWORK_KERNELS_H
 #include "tbg/network.h"
@@ -9,13 +9,14 @@ typedef struct {
     int (*create)(const tbg_model *model, int max_atoms, int threads, void **state);
     void (*destroy)(void *state);
     int (*refresh)(void *state);
-    int (*velocity)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                    double *v);
+    int (*velocity)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                    const double *x, double *v);
     int (*divergence)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                       const double *x, double *v, double *divergence);
-    int (*tangent)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                   const double *x_dot, double *v, double *v_dot);
-    /* v: the velocities, or NULL; a backend that cannot give them here ignores it and says so (loss_ignores_v). */
+    int (*tangent)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                   const double *x, const double *x_dot, double *v, double *v_dot);
+    /* v: the velocities, or NULL; a backend that cannot give them here ignores it and says so
+     * (loss_ignores_v). */
     int (*loss)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                 const double *target, const double *weight, double *v, double *loss, float *gradient);
     int (*vjp)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
@@ -24,23 +25,25 @@ typedef struct {
     int loss_ignores_v;
 } tbg_network_kernels;
 
-extern const tbg_network_kernels tbg_network_reference; /* reference.c */
-extern const tbg_network_kernels tbg_network_cpu;       /* cpu.c, over cpu_simd.c */
-extern const tbg_network_kernels tbg_network_cuda;      /* cuda.c */
+extern const tbg_network_kernels tbg_network_reference;      /* reference.c */
+extern const tbg_network_kernels tbg_network_cpu;            /* cpu.c, over cpu_simd.c */
+extern const tbg_network_kernels tbg_network_cuda;           /* cuda.c */
 extern const tbg_network_kernels tbg_network_cuda_emulation; /* the same on the host, for tests: slow */
 
-/* Quantities of one molecule and time that all backends need, in double: time features appended to node features,
- * edge features and harmonic pairs of given positions. Definitions in edges.c, tangents beside them. */
+/* Quantities of one molecule and time that all backends need, in double: time features appended to node
+ * features, edge features and harmonic pairs of given positions. Definitions in edges.c, tangents beside
+ * them. */
 int tbg_network_time_features(const tbg_network_spec *spec); /* 1 or 2 (time_u) */
 int tbg_edge_feature_count(const tbg_network_spec *spec);
 /* Edge features e_k of one pair and their derivative with respect to the input distance r.
  * bond_class, mean, width: of the pair. e, de_dr: [tbg_edge_feature_count]. */
-void tbg_edge_features(const tbg_network_spec *spec, double t, double r, int bond_class, double mean, double width,
-                       double *e, double *de_dr);
-/* Analytic rate of a harmonic pair and its derivative with respect to r (clamped to +-8: derivative 0 there). */
+void tbg_edge_features(const tbg_network_spec *spec, double t, double r, int bond_class, double mean,
+                       double width, double *e, double *de_dr);
+/* Analytic rate of a harmonic pair and its derivative with respect to r (clamped to +-8: derivative 0 there).
+ */
 void tbg_harmonic_rate(double t, double r, double mean, double width, double *rho, double *drho_dr);
 
-/* Single-precision matrix product at its best, Gflop/s summed over threads (0: all): what velocities and gradients are
- * measured against. */
+/* Single-precision matrix product at its best, Gflop/s summed over threads (0: all): what velocities and
+ * gradients are measured against. */
 double tbg_network_gemm_gflops(int threads);
 #endif

@@ -23,10 +23,10 @@ struct tbg_session {
     size_t scratch_room;
 };
 
-/* In order of preference. "cuda" is not the preferred one, even where there is a device, until it has been measured on
- * one. */
-static const tbg_network_kernels *const backends[] = {&tbg_network_cpu, &tbg_network_reference, &tbg_network_cuda,
-                                                      &tbg_network_cuda_emulation};
+/* In order of preference. "cuda" is not the preferred one, even where there is a device, until it has been
+ * measured on one. */
+static const tbg_network_kernels *const backends[] = {&tbg_network_cpu, &tbg_network_reference,
+                                                      &tbg_network_cuda, &tbg_network_cuda_emulation};
 enum { N_BACKENDS = sizeof backends / sizeof *backends };
 
 /* "cpu" asks for "cpu" as well as for "cpu/avx512". */

@@ -259,5 +259,7 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
         }
     }
     free(scratch);
-    return status == TBG_OK ? TBG_OK : tbg_fail(status, "aligning the batch failed (memory, or coordinates not finite)");
+    return status == TBG_OK
+               ? TBG_OK
+               : tbg_fail(status, "aligning the batch failed (memory, or coordinates not finite)");
 }

@@ -216,7 +216,7 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
     static const choice schedules[] = {
         {"constant", TBG_RATE_CONSTANT}, {"steps", TBG_RATE_STEPS}, {"cosine", TBG_RATE_COSINE}, {0}};
     static const choice times[] = {{"t", TBG_TIME_UNIFORM}, {"u", TBG_TIME_GRADED}, {0}};
-    static const choice alignments[] = {{"no", TBG_ALIGN_NONE},   {"false", TBG_ALIGN_NONE},
+    static const choice alignments[] = {{"no", TBG_ALIGN_NONE},    {"false", TBG_ALIGN_NONE},
                                         {"yes", TBG_ALIGN_ROTATE}, {"true", TBG_ALIGN_ROTATE},
                                         {"full", TBG_ALIGN_FULL},  {0}};
     static const choice backends[] = {{"auto", 0}, {"reference", 1}, {"cpu", 2}, {"cuda", 3}, {0}};

@@ -36,7 +36,8 @@ static void finds_one_bad_element(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(refuses_non_finite), cmocka_unit_test(refuses_sign_and_zero),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refuses_non_finite),
+                                       cmocka_unit_test(refuses_sign_and_zero),
                                        cmocka_unit_test(finds_one_bad_element)};
     return cmocka_run_group_tests_name("compare", tests, NULL, NULL);
 }

@@ -22,7 +22,8 @@ static void any_split_gives_the_same_numbers(void **state) {
     tbg_random_normal(7, TBG_STREAM(TBG_STREAM_TEST, 3), 1000, 101, whole);
     size_t cuts[] = {0, 1, 2, 7, 50, 51, 100, 101};
     for (size_t c = 0; c + 1 < sizeof cuts / sizeof *cuts; c++)
-        tbg_random_normal(7, TBG_STREAM(TBG_STREAM_TEST, 3), 1000 + cuts[c], cuts[c + 1] - cuts[c], parts + cuts[c]);
+        tbg_random_normal(7, TBG_STREAM(TBG_STREAM_TEST, 3), 1000 + cuts[c], cuts[c + 1] - cuts[c],
+                          parts + cuts[c]);
     assert_memory_equal(whole, parts, sizeof whole);
     tbg_random_normal(7, TBG_STREAM(TBG_STREAM_TEST, 4), 1000, 101, parts);
     assert_true(memcmp(whole, parts, sizeof whole) != 0);
@@ -63,7 +64,8 @@ static void below_covers_its_range(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers), cmocka_unit_test(any_split_gives_the_same_numbers),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers),
+                                       cmocka_unit_test(any_split_gives_the_same_numbers),
                                        cmocka_unit_test(moments), cmocka_unit_test(below_covers_its_range)};
     return cmocka_run_group_tests_name("random", tests, NULL, NULL);
 }

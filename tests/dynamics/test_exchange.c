@@ -174,7 +174,8 @@ static double transient(int fades, double length, int j) {
     return length == 0 ? 0 : fades ? 8 * exp(-j * log(16) / length) : j < length ? 5 : 0;
 }
 
-/* Correlated noise with a known transient that fades or that ends with a step: it is dropped, and not much more. */
+/* Correlated noise with a known transient that fades or that ends with a step: it is dropped, and not much
+ * more. */
 static void equilibration_of_series_with_a_transient(void **state) {
     (void)state;
     enum { N = 4000, SERIES = 40 };
@@ -200,9 +201,11 @@ static void equilibration_of_series_with_a_transient(void **state) {
                 longest = fmax(longest, start);
                 left = fmax(left, rest);
             }
-            /* undropped, the longest would be off by 1.2 and 0.7; the standard error of a mean is 3 / sqrt(N) */
+            /* undropped, the longest would be off by 1.2 and 0.7; the standard error of a mean is 3 / sqrt(N)
+             */
             if (!(left < (kind ? 3 : 1) * 3 / sqrt(N) && fabs(bias) < 2 * 3 / sqrt(N)))
-                fail_msg("kind %d, transient %g: the rest is off by up to %g, mean %g", kind, length[k], left, bias);
+                fail_msg("kind %d, transient %g: the rest is off by up to %g, mean %g", kind, length[k], left,
+                         bias);
             if (!(dropped <= 2 * length[k] + 0.05 * N && longest < N / 2))
                 fail_msg("kind %d, transient %g: dropped %g on average, at most %g", kind, length[k], dropped,
                          longest);

@@ -1,5 +1,5 @@
-/* test_cuda.c: the CUDA backend on a device, against the reference; skipped where there is none. In a build without CUDA,
- * and without a device, asking for it says so. */
+/* test_cuda.c: the CUDA backend on a device, against the reference; skipped where there is none. In a build
+ * without CUDA, and without a device, asking for it says so. */
 #include "network/cuda_checks.h"
 #include "network/cuda.h"
 
@@ -16,9 +16,10 @@ static void plain(void **state) {
 
 static void tensor(void **state) {
     (void)state;
-    static const variant list[] = {{3, 64, 1, TBG_EDGE_D0, 0, 0, 1, 1}, {9, 64, 3, 7, 1, 1, 1, 1},
-                                   {12, 64, 2, 15, 1, 1, 0, 0},         {9, 128, 2, 7, 1, 1, 1, 1},
-                                   {22, 64, 5, 7, 1, 1, 1, 1},          {38, 128, 3, TBG_EDGE_D0, 0, 0, 1, 1}};
+    static const variant list[] = {
+        {3, 64, 1, TBG_EDGE_D0, 0, 0, 1, 1}, {9, 64, 3, 7, 1, 1, 1, 1},
+        {12, 64, 2, 15, 1, 1, 0, 0},         {9, 128, 2, 7, 1, 1, 1, 1},
+        {22, 64, 5, 7, 1, 1, 1, 1},          {38, 128, 3, TBG_EDGE_D0, 0, 0, 1, 1}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
         against_reference(backend, &list[k]);
 }
@@ -54,7 +55,8 @@ int main(void) {
         printf("skipped: no CUDA device\n");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor), cmocka_unit_test(batches)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor),
+                                       cmocka_unit_test(batches)};
     int failed = cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
     show_cuda_errors();
     return failed;

@@ -1,5 +1,5 @@
-/* test_cuda_emulation.c: the CUDA backend's blocks run on the host, against the reference. What remains for a device to
- * show is the instructions, the barriers and the launches (test_cuda.c). */
+/* test_cuda_emulation.c: the CUDA backend's blocks run on the host, against the reference. What remains for a
+ * device to show is the instructions, the barriers and the launches (test_cuda.c). */
 #include "network/cuda_checks.h"
 
 static const char backend[] = "cuda-emulation";
@@ -30,7 +30,8 @@ static void batches(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor), cmocka_unit_test(batches)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor),
+                                       cmocka_unit_test(batches)};
     int failed = cmocka_run_group_tests_name("cuda emulation", tests, NULL, NULL);
     show_cuda_errors();
     return failed;

@@ -142,8 +142,12 @@ static void pieces_on_a_device_equal_the_run(void **state) {
         strcpy(directory, in(pieces ? "device-parts" : "device"));
         for (int k = 0; r.end == TBG_RUN_OUT_OF_TIME && k < 10; k++) {
             tbg_trainer *t = NULL;
-            tbg_training_options o = {.directory = directory, .resume = pieces, .iterations = 5, .threads = 2,
-                                      .minutes = pieces ? 1e-9 : 0, .backend = "cuda-emulation"};
+            tbg_training_options o = {.directory = directory,
+                                      .resume = pieces,
+                                      .iterations = 5,
+                                      .threads = 2,
+                                      .minutes = pieces ? 1e-9 : 0,
+                                      .backend = "cuda-emulation"};
             assert_ok(tbg_trainer_create(c, &o, &t));
             assert_ok(tbg_trainer_run(t, &r));
             tbg_trainer_free(t);
@@ -367,7 +371,7 @@ static void learns(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_equals_uninterrupted),
-        cmocka_unit_test(pieces_on_a_device_equal_the_run),
+                                       cmocka_unit_test(pieces_on_a_device_equal_the_run),
                                        cmocka_unit_test(model_file),
                                        cmocka_unit_test(fine_tuning),
                                        cmocka_unit_test(refusals),

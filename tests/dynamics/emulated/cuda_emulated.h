@@ -1,7 +1,7 @@
-/* cuda_emulated.h: as much of the CUDA runtime as cuda_dynamics.cu uses, on the host, so that its bookkeeping (offsets,
- * copies, order of launches) is tested where there is no device. A launch runs at once; a group of threads is one call
- * (its threads take turns in TBG_EACH), a block of another kernel has one thread. Nothing is learnt here about races
- * between threads or about the device's rounding. */
+/* cuda_emulated.h: as much of the CUDA runtime as cuda_dynamics.cu uses, on the host, so that its bookkeeping
+ * (offsets, copies, order of launches) is tested where there is no device. A launch runs at once; a group of
+ * threads is one call (its threads take turns in TBG_EACH), a block of another kernel has one thread. Nothing
+ * is learnt here about races between threads or about the device's rounding. */
 #ifndef TBG_TESTS_CUDA_EMULATED_H
 #define TBG_TESTS_CUDA_EMULATED_H
 #include <stdio.h>
@@ -22,28 +22,30 @@ typedef struct {
 } cudaDeviceProp;
 enum { cudaSuccess, cudaErrorMemoryAllocation };
 enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
-enum { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaFuncAttributeMaxDynamicSharedMemorySize, cudaEventDisableTiming };
+enum {
+    cudaDevAttrMaxSharedMemoryPerBlockOptin,
+    cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaEventDisableTiming
+};
 enum { EMULATED_SHARED = 227 * 1024 };
 
-static struct {
-    unsigned x;
-} blockIdx, threadIdx, blockDim;
+static struct { unsigned x; } blockIdx, threadIdx, blockDim;
 static double emulated_shared[EMULATED_SHARED / sizeof(double) + 1];
 #define SHARED_MEMORY(name) double *name = emulated_shared
 
 /* Garbage in memory: what a kernel reads without having written shows. */
-#define LAUNCH(kernel, group_kernel, blocks, threads, shared, stream, ...)                                           \
-    do {                                                                                                           \
-        unsigned calls_ = (group_kernel) ? (unsigned)(threads) / 32 : 1;                                             \
-        (void)(stream);                                                                                            \
-        blockDim.x = (group_kernel) ? (unsigned)(threads) : 1;                                                       \
-        for (blockIdx.x = 0; blockIdx.x < (blocks); blockIdx.x++) {                                                  \
-            memset(emulated_shared, 0xff, 8 + (shared));                                                              \
-            for (unsigned call_ = 0; call_ < calls_; call_++) {                                                      \
-                threadIdx.x = call_ * 32;                                                                          \
-                kernel(__VA_ARGS__);                                                                               \
-            }                                                                                                      \
-        }                                                                                                          \
+#define LAUNCH(kernel, group_kernel, blocks, threads, shared, stream, ...)                                   \
+    do {                                                                                                     \
+        unsigned calls_ = (group_kernel) ? (unsigned)(threads) / 32 : 1;                                     \
+        (void)(stream);                                                                                      \
+        blockDim.x = (group_kernel) ? (unsigned)(threads) : 1;                                               \
+        for (blockIdx.x = 0; blockIdx.x < (blocks); blockIdx.x++) {                                          \
+            memset(emulated_shared, 0xff, 8 + (shared));                                                     \
+            for (unsigned call_ = 0; call_ < calls_; call_++) {                                              \
+                threadIdx.x = call_ * 32;                                                                    \
+                kernel(__VA_ARGS__);                                                                         \
+            }                                                                                                \
+        }                                                                                                    \
     } while (0)
 
 static inline const char *cudaGetErrorString(cudaError_t e) {
