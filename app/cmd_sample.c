@@ -152,7 +152,7 @@ static int chunk(const settings *o, work *w, long first, long n) {
         for (long i = 0; i < n; i++)
             e->log_q[i] = result[i].log_q + per_nm;
         start = tbg_seconds();
-        status = tbg_ensemble_check(e, !w->model->spec.chirality_term);
+        status = tbg_ensemble_check(e);
         if (!status && w->engine)
             status = energies(w, e);
         energy_seconds = tbg_seconds() - start;

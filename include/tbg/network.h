@@ -41,8 +41,6 @@ typedef struct {
     int edge_features;        /* bits TBG_EDGE_*; the published field: TBG_EDGE_D0 */
     int harmonic_term;        /* 1: each layer adds sum_j g_ij rho_ij (x_i - x_j)/r_ij of the input positions over
                                  1-2 and 1-3 pairs, g_ij = wg . m_ij + bg, wg and bg start at 0 */
-    int chirality_term;       /* 1: a push at every stereocentre towards its handedness (chirality.c); the field then
-                                 commutes with rotations, no longer with reflections */
     int tanh, attention;      /* published: 1, 1 */
     double coords_range;      /* published: 15; s_ij = tanh(..) * coords_range / L */
     double scale;             /* scaled units per nm */
@@ -77,9 +75,6 @@ typedef struct {
     char *molecules;    /* comma-separated sequences it was trained on, or NULL */
 } tbg_model;
 int tbg_model_create(const tbg_network_spec *spec, uint64_t seed, tbg_model **out); /* published initialisation */
-/* The same weights in a model of another specification that has all of its tensors; those it adds are as initialised,
- * and each addition starts as nothing (gates and last layers at 0). TBG_INPUT names a tensor that does not fit. */
-int tbg_model_extend(const tbg_model *model, const tbg_network_spec *spec, uint64_t seed, tbg_model **out);
 int tbg_model_clone(const tbg_model *model, tbg_model **out);
 void tbg_model_free(tbg_model *model);
 int tbg_model_read(const char *path, tbg_model **out);
@@ -88,23 +83,14 @@ int tbg_model_write(const tbg_model *model, const char *path);
 int tbg_model_take_tensors(tbg_model *model, const tbg_tensors *file, const char *prefix);
 const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name); /* NULL if absent */
 
-/* A stereocentre: itself and three neighbours, in an order that makes the signed volume of the three arms positive in
- * the molecule; that volume and the squared length of its gradient with the force field's bonds and angles, scaled. */
-typedef struct {
-    int atom[4];
-    double volume, area2;
-} tbg_chiral_centre;
-
 /* What the network sees of a molecule; immutable, shared. */
 typedef struct {
     int n_atoms, n_features;
     double *node_features;      /* [n_atoms][n_features] one-hot */
     unsigned char *bond_class;  /* [n_atoms][n_atoms] 1, 2, 3 for 1-2, 1-3, 1-4 pairs, else 0 */
     double *pair_mean, *pair_width; /* [n_atoms][n_atoms] scaled; 0 where bond_class is not 1 or 2 */
-    int n_centres;                  /* 0 without the chirality term */
-    tbg_chiral_centre *centres;
 } tbg_conditioning;
-/* system: needed when the spec has BONDED or RATE edge features, the harmonic or the chirality term, else may be NULL.
+/* system: needed when the spec has BONDED or RATE edge features or the harmonic term, else may be NULL.
  * temperature: K, for the widths. errors: TBG_INPUT if the molecule does not fit the feature set (named). */
 int tbg_conditioning_create(const tbg_network_spec *spec, const tbg_molecule *molecule, const tbg_system *system,
                             double temperature, tbg_conditioning **out);

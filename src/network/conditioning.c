@@ -3,7 +3,6 @@
  *
  * Refuses bonded pairs without force-field terms: an invented width would make the field wrong without a
  * sign. */
-#include "network/chirality.h"
 #include "network/features.h"
 #include "tbg/status.h"
 
@@ -59,7 +58,7 @@ static int set_means(tbg_conditioning *c, const tbg_molecule *molecule, const tb
 static int fill(const tbg_network_spec *spec, const tbg_molecule *molecule, const tbg_system *system,
                 double temperature, tbg_conditioning *c) {
     TBG_TRY(tbg_node_features(spec->features, molecule, c->node_features));
-    int bonded = spec->harmonic_term || spec->chirality_term || (spec->edge_features & (TBG_EDGE_BONDED | TBG_EDGE_RATE));
+    int bonded = spec->harmonic_term || (spec->edge_features & (TBG_EDGE_BONDED | TBG_EDGE_RATE));
     if (!bonded)
         return TBG_OK;
     if (!system || system->n_atoms != molecule->n_atoms)
@@ -76,8 +75,7 @@ static int fill(const tbg_network_spec *spec, const tbg_molecule *molecule, cons
     for (size_t i = 0; i < (size_t)c->n_atoms * (size_t)c->n_atoms; i++)
         if (c->bond_class[i] > 3)
             c->bond_class[i] = 0;
-    TBG_TRY(set_means(c, molecule, system, spec->scale, TBG_BOLTZMANN * temperature));
-    return spec->chirality_term ? tbg_chirality_centres(molecule, c) : TBG_OK;
+    return set_means(c, molecule, system, spec->scale, TBG_BOLTZMANN * temperature);
 }
 
 int tbg_conditioning_create(const tbg_network_spec *spec, const tbg_molecule *molecule,

@@ -166,7 +166,7 @@ static void start_reverse(tbg_cpu_work *work, const double *dv, double factor) {
 }
 
 static int loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                const double *target, const double *weight, double *v, double *loss_out, float *gradient) {
+                const double *target, const double *weight, double *loss_out, float *gradient) {
     cpu *s = state;
     int slots = n <= 16 ? n : 16;
     TBG_TRY(prepare(s, n, molecule, gradient ? TBG_CPU_REVERSE : TBG_CPU_FORWARD));
@@ -196,8 +196,6 @@ static int loss(void *state, int n, const tbg_conditioning *const *molecule, con
             tbg_cpu_work_load(s->net, work, molecule[b], t[b], x + 3 * s->first[b], 0);
             s->table->forward(s->net, work, gradient != NULL);
             displacement(s->net, work, d);
-            if (v)
-                memcpy(v + 3 * s->first[b], d, 3 * (size_t)work->n * sizeof *d);
             double sum = 0;
             for (int q = 0; q < 3 * work->n; q++) {
                 d[q] -= wanted[q];

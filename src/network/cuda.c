@@ -406,8 +406,7 @@ static int ask_gradient(cuda *s, tbg_cuda_job *J) {
 }
 
 static int loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                const double *target, const double *weight, double *v, double *answer, float *gradient) {
-    (void)v; /* loss_ignores_v */
+                const double *target, const double *weight, double *answer, float *gradient) {
     cuda *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule), np = s->model->n_parameters;
     tbg_cuda_job J;
@@ -450,7 +449,7 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
 }
 
 const tbg_network_kernels tbg_network_cuda = {
-    "cuda", create_hardware, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe, 1};
+    "cuda", create_hardware, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe};
 const tbg_network_kernels tbg_network_cuda_emulation = {"cuda-emulation",
                                                         create_emulation,
                                                         destroy,
@@ -460,5 +459,4 @@ const tbg_network_kernels tbg_network_cuda_emulation = {"cuda-emulation",
                                                         tangent,
                                                         loss,
                                                         vjp,
-                                                        describe,
-                                                        1};
+                                                        describe};

@@ -248,7 +248,6 @@ void tbg_conditioning_free(tbg_conditioning *c) {
     free(c->bond_class);
     free(c->pair_mean);
     free(c->pair_width);
-    free(c->centres);
     free(c);
 }
 

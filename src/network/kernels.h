@@ -15,14 +15,11 @@ typedef struct {
                       const double *x, double *v, double *divergence);
     int (*tangent)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                    const double *x, const double *x_dot, double *v, double *v_dot);
-    /* v: the velocities, or NULL; a backend that cannot give them here ignores it and says so
-     * (loss_ignores_v). */
     int (*loss)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                const double *target, const double *weight, double *v, double *loss, float *gradient);
+                const double *target, const double *weight, double *loss, float *gradient);
     int (*vjp)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                const double *dv, double *dx, double *gradient);
     const char *(*describe)(const void *state); /* name with the instruction set or device, or NULL: `name` */
-    int loss_ignores_v;
 } tbg_network_kernels;
 
 extern const tbg_network_kernels tbg_network_reference;      /* reference.c */

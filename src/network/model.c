@@ -4,7 +4,6 @@
  * specification and provenance as metadata. Refuses specifications out of range, files whose table differs in
  * a name or shape, and values that are not finite. */
 #include "base/memory.h"
-#include "network/chirality.h"
 #include "network/kernels.h"
 #include "tbg/status.h"
 #include "tbg/random.h"
@@ -73,8 +72,8 @@ int tbg_network_spec_check(const tbg_network_spec *spec) {
                         tbg_feature_set_name(spec->features), width, spec->n_features);
     if (spec->edge_features & ~(TBG_EDGE_D0 | TBG_EDGE_BONDED | TBG_EDGE_RATE | TBG_EDGE_RADIAL))
         return tbg_fail(TBG_INPUT, "network: unknown edge feature bits %d", spec->edge_features);
-    if ((spec->time_u | spec->harmonic_term | spec->chirality_term | spec->tanh | spec->attention) & ~1)
-        return tbg_fail(TBG_INPUT, "network: time_u, harmonic_term, chirality_term, tanh and attention must be 0 or 1");
+    if ((spec->time_u | spec->harmonic_term | spec->tanh | spec->attention) & ~1)
+        return tbg_fail(TBG_INPUT, "network: time_u, harmonic_term, tanh and attention must be 0 or 1");
     if (!(spec->coords_range > 0 && spec->coords_range <= 1e6))
         return tbg_fail(TBG_INPUT, "network: coords_range is %g; it must be positive", spec->coords_range);
     if (!(spec->scale >= 0 && spec->scale <= 1e6)) /* 0: not set yet */
@@ -140,11 +139,6 @@ static void fill(table *t, const tbg_network_spec *spec) {
     /* v does not use the output embedding; it is kept so that published weights load and counts match. */
     add(t, -1, "embedding_out.weight", f, h, 2);
     add(t, -1, "embedding_out.bias", f, 1, 1);
-    if (spec->chirality_term) {
-        add(t, -1, "chirality_mlp.0.weight", TBG_CHIRALITY_HIDDEN, TBG_CHIRALITY_INPUTS, 2);
-        add(t, -1, "chirality_mlp.0.bias", TBG_CHIRALITY_HIDDEN, 1, 1);
-        add(t, -1, "chirality_mlp.2.weight", 1, TBG_CHIRALITY_HIDDEN, 2);
-    }
 }
 
 static int create_table(const tbg_network_spec *spec, tbg_model **out) {
@@ -187,7 +181,7 @@ int tbg_model_create(const tbg_network_spec *spec, uint64_t seed, tbg_model **ou
         double bound = 1 / sqrt(columns);
         if (ends_with(p->name, "coord_mlp.2.weight"))
             bound = 0.001 * sqrt(6.0 / (p->columns + p->rows)); /* Xavier, gain 0.001: v starts near 0 */
-        if (strstr(p->name, ".harmonic_gate.") || ends_with(p->name, "chirality_mlp.2.weight"))
+        if (strstr(p->name, ".harmonic_gate."))
             continue; /* starts at 0 */
         if (n > room) {
             double *more = tbg_realloc(u, n, sizeof *u);
@@ -238,31 +232,6 @@ int tbg_model_clone(const tbg_model *model, tbg_model **out) {
     return TBG_OK;
 }
 
-int tbg_model_extend(const tbg_model *model, const tbg_network_spec *spec, uint64_t seed, tbg_model **out) {
-    tbg_model *m;
-    TBG_TRY(tbg_model_create(spec, seed, &m));
-    int status = TBG_OK;
-    for (int k = 0; status == TBG_OK && k < model->n_tensors; k++) {
-        const tbg_parameter *from = &model->tensors[k], *to = tbg_model_tensor(m, from->name);
-        if (!to || to->rows != from->rows || to->columns != from->columns)
-            status = tbg_fail(TBG_INPUT, "tensor '%s' has no place in the larger network", from->name);
-        else
-            memcpy(m->values + to->offset, model->values + from->offset,
-                   (size_t)from->rows * (size_t)from->columns * sizeof *m->values);
-    }
-    m->temperature = model->temperature;
-    if (status == TBG_OK &&
-        (copy_text(model->forcefield, &m->forcefield) || copy_text(model->training_json, &m->training_json) ||
-         copy_text(model->molecules, &m->molecules)))
-        status = TBG_FAILED;
-    if (status != TBG_OK) {
-        tbg_model_free(m);
-        return status;
-    }
-    *out = m;
-    return TBG_OK;
-}
-
 const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name) {
     for (int k = 0; k < model->n_tensors; k++)
         if (!strcmp(model->tensors[k].name, name))
@@ -301,8 +270,6 @@ int tbg_model_write(const tbg_model *model, const char *path) {
     SAY("features", tbg_feature_set_name(s->features));
     SAY("time_u", s->time_u ? "1" : "0");
     SAY("harmonic_term", s->harmonic_term ? "1" : "0");
-    if (s->chirality_term) /* absent from older files */
-        SAY("chirality_term", "1");
     SAY("tanh", s->tanh ? "1" : "0");
     SAY("attention", s->attention ? "1" : "0");
     if (model->forcefield)
@@ -366,8 +333,6 @@ static int read_spec(const tbg_tensors *file, tbg_network_spec *s, double *tempe
     TBG_TRY(need_integer(file, "edge_features", &s->edge_features));
     TBG_TRY(need_integer(file, "time_u", &s->time_u));
     TBG_TRY(need_integer(file, "harmonic_term", &s->harmonic_term));
-    if (tbg_tensors_metadata(file, "chirality_term"))
-        TBG_TRY(need_integer(file, "chirality_term", &s->chirality_term));
     TBG_TRY(need_integer(file, "tanh", &s->tanh));
     TBG_TRY(need_integer(file, "attention", &s->attention));
     TBG_TRY(need_number(file, "coords_range", &s->coords_range));

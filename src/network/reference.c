@@ -200,7 +200,7 @@ static int reference_divergence(void *state, int n, const tbg_conditioning *cons
 /* Loss (target given) or plain reverse pass (dv given) over the batch. */
 static int reverse_batch(tbg_reference *R, int n, const tbg_conditioning *const *molecule, const double *t,
                          const double *x, const double *target, const double *weight, double *loss,
-                         const double *dv, double *v, double *dx, double *gradient) {
+                         const double *dv, double *dx, double *gradient) {
     size_t *first, np = R->model->n_parameters;
     TBG_TRY(offsets(n, molecule, &first));
     int chunk = R->threads < n ? R->threads : n;
@@ -223,8 +223,6 @@ static int reverse_batch(tbg_reference *R, int n, const tbg_conditioning *const 
             if (g)
                 memset(g, 0, np * sizeof(double));
             tbg_reference_forward(R, W, molecule[b], t[b], x + at, 0, W->v);
-            if (v)
-                memcpy(v + at, W->v, n3 * sizeof(double));
             if (target) {
                 loss[b] = 0;
                 for (size_t k = 0; k < n3; k++) {
@@ -246,14 +244,14 @@ static int reverse_batch(tbg_reference *R, int n, const tbg_conditioning *const 
 }
 
 static int reference_loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
-                          const double *x, const double *target, const double *weight, double *v,
-                          double *loss, float *gradient) {
+                          const double *x, const double *target, const double *weight, double *loss,
+                          float *gradient) {
     tbg_reference *R = state;
     size_t np = R->model->n_parameters;
     if (gradient && !R->total && !(R->total = TBG_NEW(double, np)))
         return TBG_FAILED;
     TBG_TRY(
-        reverse_batch(R, n, molecule, t, x, target, weight, loss, NULL, v, NULL, gradient ? R->total : NULL));
+        reverse_batch(R, n, molecule, t, x, target, weight, loss, NULL, NULL, gradient ? R->total : NULL));
     for (size_t k = 0; k < np && gradient; k++)
         gradient[k] = (float)R->total[k];
     return TBG_OK;
@@ -261,7 +259,7 @@ static int reference_loss(void *state, int n, const tbg_conditioning *const *mol
 
 static int reference_vjp(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                          const double *x, const double *dv, double *dx, double *gradient) {
-    return reverse_batch(state, n, molecule, t, x, NULL, NULL, NULL, dv, NULL, dx, gradient);
+    return reverse_batch(state, n, molecule, t, x, NULL, NULL, NULL, dv, dx, gradient);
 }
 
 const tbg_network_kernels tbg_network_reference = {"reference",
@@ -273,5 +271,4 @@ const tbg_network_kernels tbg_network_reference = {"reference",
                                                    reference_tangent,
                                                    reference_loss,
                                                    reference_vjp,
-                                                   NULL,
-                                                   0};
+                                                   NULL};

@@ -152,13 +152,12 @@ static int permute_groups(int n, double *x, const double *y, const int *group, d
     return status;
 }
 
-int tbg_align_full(int n, double *x, const double *y, const int *group, int reflect, int rounds,
-                   double *scratch) {
+int tbg_align_full(int n, double *x, const double *y, const int *group, int rounds, double *scratch) {
     for (int round = 0; round < rounds; round++) {
         double q[4], proper = best_rotation(n, x, y, q);
-        for (int k = 0; k < 3 * n && reflect; k++)
+        for (int k = 0; k < 3 * n; k++)
             x[k] = -x[k];
-        if (reflect && best_rotation(n, x, y, q) < proper)
+        if (best_rotation(n, x, y, q) < proper)
             for (int k = 0; k < 3 * n; k++)
                 x[k] = -x[k];
         tbg_align(n, x, y);

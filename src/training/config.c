@@ -68,7 +68,7 @@ static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
 static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     static const char *const keys[] = {"preset",        "hidden",   "layers", "features",  "edge_features",
                                        "harmonic_term", "time_u",   "tanh",   "attention", "coords_range",
-                                       "scale",         "graded_d", "chirality_term", NULL};
+                                       "scale",         "graded_d", NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     tbg_network_spec *s = &c->network;
     char preset[64] = "tbg-full", features[64] = "";
@@ -92,7 +92,6 @@ static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     }
     TBG_TRY(read_edges(node, c->name, &s->edge_features));
     TBG_TRY(tbg_yaml_bool(node, "harmonic_term", &s->harmonic_term));
-    TBG_TRY(tbg_yaml_bool(node, "chirality_term", &s->chirality_term));
     TBG_TRY(tbg_yaml_bool(node, "time_u", &s->time_u));
     TBG_TRY(tbg_yaml_bool(node, "tanh", &s->tanh));
     TBG_TRY(tbg_yaml_bool(node, "attention", &s->attention));
@@ -301,10 +300,10 @@ static int read_root(const tbg_yaml *root, tbg_training_config *c) {
     static const char *const keys[] = {"initial", "network", "data", "training", NULL};
     TBG_TRY(tbg_yaml_only(root, keys));
     const tbg_yaml *initial = tbg_yaml_get(root, "initial"), *network = tbg_yaml_get(root, "network");
-    if (!tbg_yaml_get(root, "data") || !tbg_yaml_get(root, "training") || (!initial && !network))
+    if (!tbg_yaml_get(root, "data") || !tbg_yaml_get(root, "training") || !initial == !network)
         return tbg_fail(
             TBG_INPUT,
-            "%s: needs 'data', 'training' and 'network' or 'initial: MODEL' (which holds a network)",
+            "%s: needs 'data', 'training' and either 'network' or 'initial: MODEL' (which holds a network)",
             c->name);
     if (initial) {
         const char *path = tbg_yaml_text(initial);
@@ -313,11 +312,6 @@ static int read_root(const tbg_yaml *root, tbg_training_config *c) {
         c->initial = tbg_strdup(path);
         if (!c->initial)
             return TBG_FAILED;
-        if (network) { /* beside a model: only what can be added to it */
-            static const char *const additions[] = {"chirality_term", NULL};
-            TBG_TRY(tbg_yaml_only(network, additions));
-            TBG_TRY(tbg_yaml_bool(network, "chirality_term", &c->network.chirality_term));
-        }
     } else
         TBG_TRY(read_network(network, c));
     TBG_TRY(read_data(tbg_yaml_get(root, "data"), c));
@@ -381,14 +375,11 @@ json_t *tbg_spec_json(const tbg_network_spec *s) {
     for (const choice *c = edge_words; c->word; c++)
         if (s->edge_features & c->value)
             json_array_append_new(edges, json_string(c->word));
-    json_t *o = json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f}", "hidden", s->hidden,
-                          "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
-                          s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u",
-                          s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range",
-                          s->coords_range, "graded_d", s->graded_d, "scale", s->scale);
-    if (o && s->chirality_term) /* only then: older checkpoints go on */
-        json_object_set_new(o, "chirality_term", json_true());
-    return o;
+    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f}", "hidden", s->hidden,
+                     "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
+                     s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u",
+                     s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range", s->coords_range,
+                     "graded_d", s->graded_d, "scale", s->scale);
 }
 
 json_t *tbg_training_config_json(const tbg_training_config *c) {

@@ -307,7 +307,7 @@ double tbg_data_unit_scale(const tbg_data *data) {
 
 int tbg_data_condition(tbg_data *data, const tbg_network_spec *spec, const char *forcefield,
                        double temperature) {
-    int needs = spec->harmonic_term || spec->chirality_term || (spec->edge_features & (TBG_EDGE_BONDED | TBG_EDGE_RATE));
+    int needs = spec->harmonic_term || (spec->edge_features & (TBG_EDGE_BONDED | TBG_EDGE_RATE));
     if (needs && !*forcefield)
         return tbg_fail(TBG_INPUT, "the network uses bond lengths of a force field: set data: forcefield");
     if (needs && !(temperature > 0))

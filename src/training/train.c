@@ -92,16 +92,6 @@ static int build_model(tbg_trainer *t) {
     const tbg_training_config *c = t->config;
     if (c->initial) {
         TBG_TRY(tbg_model_read(c->initial, &t->model));
-        if (c->network.chirality_term && !t->model->spec.chirality_term) {
-            tbg_network_spec spec = t->model->spec;
-            tbg_model *smaller = t->model;
-            spec.chirality_term = 1;
-            int status = tbg_model_extend(smaller, &spec, c->seed, &t->model);
-            if (status != TBG_OK)
-                t->model = NULL;
-            tbg_model_free(smaller);
-            TBG_TRY(status);
-        }
         t->initial_story = t->model->training_json ? json_loads(t->model->training_json, 0, NULL) : NULL;
     } else {
         tbg_network_spec spec = c->network;
@@ -192,7 +182,6 @@ static int set_up(tbg_trainer *t) {
                                    .time_sampling = c->time_sampling,
                                    .time_stratified = c->time_stratified,
                                    .align = c->align,
-                                   .chiral = t->model->spec.chirality_term,
                                    .transport = c->transport,
                                    .time_mixture = c->time_mixture,
                                    .path_noise = c->path_noise,

@@ -74,7 +74,7 @@ static void refusals(void **state) {
         {"preset: ad-full", "preset: ad-full, edge_features: [d0, d1]", "d1"},
         {"preset: ad-full", "preset: ad-full, edge_features: d0", "list"},
         {"preset: ad-full", "preset: ad-full, hidden: 1e9", "hidden"},
-        {"network:", "initial: m.safetensors\nnetwork:", "chirality_term"},
+        {"network:", "initial: m.safetensors\nnetwork:", "either"},
         {"network: {preset: ad-full}\n", "", "network"},
         {"trajectory: x.nc", "trajectory: x.nc, weight: 2", "random"},
         {"trajectory: x.nc", "trajectory: x.nc, stride: 0", "stride"},
