@@ -99,7 +99,8 @@ typedef struct {
     tbg_estimate dF;                /* -ln(p / (1 - p)); error: the larger of that from effective samples and
                                        that from the spread between chains */
     double inefficiency, effective; /* cycles per independent one; NAN if never in or never out */
-    long visits[2];                 /* of chains to 0: elsewhere, 1: the mark, that began after burn-in */
+    long visits[2]; /* of chains to 0: elsewhere, 1: the mark, by other proposals than the starts, each once;
+                       or by dynamics */
     tbg_estimate bridge;     /* dF by acceptance ratios between q and pi, state by state; error: jackknife
                                 over chains */
     double bridge_effective; /* samples that carry its weakest step; below about 10 it cannot be trusted */
@@ -109,6 +110,7 @@ typedef struct {
     int chains, levels, proposals; /* proposals: K */
     long cycles, burn_in, bridge_burn_in, used, n_proposals, frames;
     double acceptance; /* of moves: a new proposal was taken */
+    double from_start; /* fraction of frames that still descend from where their chain began */
     double turnover;   /* proposals that came to the last level, per chain */
     double dynamics_acceptance[16], exchange_acceptance[16]; /* by level; exchange with the next */
     double rejected; /* fraction of stretches of dynamics that ended outside the valid configurations */

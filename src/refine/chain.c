@@ -66,6 +66,7 @@ void tbg_refine_free(tbg_refine *r) {
     free(r->u);
     free(r->log_q);
     free(r->ancestor);
+    free(r->start);
     free(r->trial);
     free(r->trial_u);
     free(r->trial_log_q);
@@ -91,6 +92,7 @@ static int allocate(tbg_refine *r) {
     r->trial_u = TBG_NEW(double, replicas);
     r->trial_log_q = TBG_NEW(double, replicas);
     r->ancestor = TBG_NEW(int64_t, replicas);
+    r->start = TBG_NEW(int64_t, replicas);
     r->move_log_w = TBG_NEW(double, r->K + 1);
     r->seen_log_w = tbg_alloc(frames, (size_t)r->levels * sizeof(double));
     r->seen_mark = tbg_alloc(frames, (size_t)r->levels * sizeof(uint32_t));
@@ -99,8 +101,8 @@ static int allocate(tbg_refine *r) {
     r->frame_log_q = TBG_NEW(double, frames);
     r->frame_ancestor = TBG_NEW(int64_t, frames);
     return r->proposal_log_w && r->proposal_mark && r->states && r->trial && r->u && r->log_q && r->trial_u &&
-                   r->trial_log_q && r->ancestor && r->move_log_w && r->seen_log_w && r->seen_mark &&
-                   r->frames && r->frame_u && r->frame_log_q && r->frame_ancestor
+                   r->trial_log_q && r->ancestor && r->start && r->move_log_w && r->seen_log_w &&
+                   r->seen_mark && r->frames && r->frame_u && r->frame_log_q && r->frame_ancestor
                ? TBG_OK
                : TBG_FAILED;
 }
@@ -176,6 +178,7 @@ static int place(tbg_refine *r) {
                  pick(r->proposals.n, r->proposal_log_w, r->beta[l], r->proposal_mark, &list[c % n],
                       uniform(r, c, 0, l)));
     free(list);
+    memcpy(r->start, r->ancestor, (size_t)r->chains * (size_t)r->levels * sizeof(int64_t));
     return n ? TBG_OK
              : tbg_fail(TBG_INPUT,
                         "refine: none of the %ld proposals is a valid configuration with an energy and "
@@ -271,7 +274,7 @@ static void exchange(tbg_refine *r, int c) {
     }
 }
 
-static void decide(tbg_refine *r, int l, int c) {
+static void decide(tbg_refine *r, int l, int c, long cycle) {
     long i = (long)l * r->chains + c;
     double before = log_weight(r->u[i], r->log_q[i]), after = log_weight(r->trial_u[i], r->trial_log_q[i]);
     r->counts.stretches++;
@@ -281,7 +284,7 @@ static void decide(tbg_refine *r, int l, int c) {
         return;
     }
     double exponent = (1 - r->beta[l]) * (before - after);
-    if (l < r->levels - 1 && !(uniform(r, c, r->done + 1, r->levels + 1 + l) < exp(exponent)))
+    if (l < r->levels - 1 && !(uniform(r, c, cycle, r->levels + 1 + l) < exp(exponent)))
         return;
     size_t size = r->target.size;
     memcpy(r->states + (size_t)i * size, r->trial + (size_t)i * size, size * sizeof(double));
@@ -303,10 +306,35 @@ static void see(tbg_refine *r) {
     memcpy(r->frame_ancestor + t * C, r->ancestor + top, C * sizeof(int64_t));
 }
 
-/* The state changes only when nothing more can fail, so that an interrupted cycle leaves the last one. */
+/* Dynamics of all replicas and what it comes to. Nothing changes unless all of it succeeds. */
+static int stretch(tbg_refine *r, long cycle) {
+    size_t size = r->target.size, replicas = (size_t)r->chains * (size_t)r->levels;
+    int status = TBG_OK;
+    memcpy(r->trial, r->states, replicas * size * sizeof(double));
+    double start = tbg_seconds();
+    for (int l = 0; l < r->levels && !status; l++)
+        status = r->target.dynamics(r->target.self, l, cycle, r->chains,
+                                    r->trial + (size_t)l * (size_t)r->chains * size);
+    double middle = tbg_seconds();
+    if (!status)
+        status = r->target.weigh(r->target.self, (int)replicas, r->trial, r->trial_u, r->trial_log_q);
+    r->seconds_dynamics += middle - start;
+    r->seconds_density += tbg_seconds() - middle;
+    TBG_TRY(status);
+    for (int l = 0; l < r->levels; l++)
+        for (int c = 0; c < r->chains; c++)
+            decide(r, l, c, cycle);
+    return TBG_OK;
+}
+
 int tbg_refine_advance(tbg_refine *r) {
     if (r->done >= r->cycles)
         return TBG_OK;
+    /* Starts are raw proposals: those of a state that the model knows badly have small weights and would
+     * leave it at the first move, before dynamics has made them what the state is. */
+    if (!r->done && !r->relaxed)
+        TBG_TRY(stretch(r, 0));
+    r->relaxed = 1;
     size_t size = r->target.size, replicas = (size_t)r->chains * (size_t)r->levels;
     tbg_refine_counts counts = r->counts;
     double *before = TBG_NEW(double, replicas *(size + 2));
@@ -321,17 +349,8 @@ int tbg_refine_advance(tbg_refine *r) {
             move(r, c);
             exchange(r, c);
         }
-        memcpy(r->trial, r->states, replicas * size * sizeof(double));
-        double start = tbg_seconds(), middle;
-        for (int l = 0; l < r->levels && !status; l++)
-            status = r->target.dynamics(r->target.self, l, r->done + 1, r->chains,
-                                        r->trial + (size_t)l * (size_t)r->chains * size);
-        middle = tbg_seconds();
-        if (!status)
-            status = r->target.weigh(r->target.self, (int)replicas, r->trial, r->trial_u, r->trial_log_q);
-        r->seconds_dynamics += middle - start;
-        r->seconds_density += tbg_seconds() - middle;
-        if (status) {
+        status = stretch(r, r->done + 1);
+        if (status) { /* interrupted: the last finished cycle stands */
             memcpy(r->states, before, replicas * size * sizeof(double));
             memcpy(r->u, before + replicas * size, replicas * sizeof(double));
             memcpy(r->log_q, before + replicas * (size + 1), replicas * sizeof(double));
@@ -342,9 +361,6 @@ int tbg_refine_advance(tbg_refine *r) {
     free(before);
     free(ancestor);
     TBG_TRY(status);
-    for (int l = 0; l < r->levels; l++)
-        for (int c = 0; c < r->chains; c++)
-            decide(r, l, c);
     see(r);
     r->done++;
     return TBG_OK;

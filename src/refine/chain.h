@@ -24,6 +24,8 @@ struct tbg_refine {
     /* Present replicas, level by level: replica l * chains + c. */
     double *states, *u, *log_q; /* [levels * chains]... */
     int64_t *ancestor;          /* number of the proposal it descends from */
+    int64_t *start;             /* where they began */
+    int relaxed;                /* the starts had their dynamics */
     double *trial, *trial_u, *trial_log_q;
     double *move_log_w; /* [K + 1] */
     /* What was seen at the end of each cycle. */

@@ -12,9 +12,10 @@
 #include <string.h>
 
 enum { U = -1, BURN_IN_STEPS = 20 };
-#define FEW_MOVES 10  /* accepted proposals per chain */
-#define FEW_VISITS 10 /* independent entries into a state */
-#define FEW_BRIDGE 10 /* samples that carry the bridge's weakest step */
+#define FEW_MOVES 10    /* accepted proposals per chain */
+#define MANY_STARTS 0.1 /* of the frames */
+#define FEW_VISITS 10   /* independent entries into a state */
+#define FEW_BRIDGE 10   /* samples that carry the bridge's weakest step */
 
 static int marked(const tbg_refine *r, int k, long t, int c) {
     size_t at = ((size_t)t * (size_t)r->levels + (size_t)r->levels - 1) * (size_t)r->chains + (size_t)c;
@@ -81,14 +82,36 @@ static int burn_in(const tbg_refine *r, int last, double *x, long *part, long *o
     return TBG_OK;
 }
 
-/* Visits that begin after burn-in: another ancestor, or from the other state. */
-static void visits(const tbg_refine *r, int k, long first, long count[2]) {
+static int compare(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int is_start(const tbg_refine *r, int c, int64_t ancestor) {
+    for (int l = 0; l < r->levels; l++)
+        if (r->start[(size_t)l * (size_t)r->chains + (size_t)c] == ancestor)
+            return 1;
+    return 0;
+}
+
+/* Independent visits to both states after burn-in: pairs of an ancestor and a state, each once however often
+ * it comes up the levels, without those that a chain began with (its starts, in the states where they were).
+ * key: scratch, [done]. */
+static void visits(const tbg_refine *r, int k, long first, int64_t *key, long count[2]) {
     count[0] = count[1] = 0;
-    for (int c = 0; c < r->chains; c++)
-        for (long t = first > 0 ? first : 1; t < r->done; t++) {
-            int now = marked(r, k, t, c), before = marked(r, k, t - 1, c);
-            count[now] += now != before;
+    for (int c = 0; c < r->chains; c++) {
+        long n = 0;
+        for (long t = first; t < r->done; t++) {
+            int64_t ancestor = r->frame_ancestor[(size_t)t * (size_t)r->chains + (size_t)c];
+            int in = marked(r, k, t, c);
+            if (!is_start(r, c, ancestor) || (r->proposal_mark[ancestor] >> k & 1) != (uint32_t)in)
+                key[n++] = 2 * ancestor + in;
         }
+        qsort(key, (size_t)n, sizeof *key, compare);
+        for (long i = 0; i < n; i++)
+            if (!i || key[i] != key[i - 1])
+                count[key[i] & 1]++;
+    }
 }
 
 /* The bridge and its error by the jackknife over groups of chains and their proposals. */
@@ -110,14 +133,15 @@ static int bridge(const tbg_refine *r, int k, long first, tbg_refine_mark *m) {
     return status;
 }
 
-static int mark_figures(const tbg_refine *r, int k, tbg_refine_summary *s, double *x, long *part) {
+static int mark_figures(const tbg_refine *r, int k, tbg_refine_summary *s, double *x, long *part,
+                        int64_t *key) {
     tbg_refine_mark *m = &s->marks[k];
     double spread, n = (double)((r->done - s->burn_in) * r->chains);
     snprintf(m->name, sizeof m->name, "%s", r->target.mark_names[k]);
     TBG_TRY(look(r, k, s->burn_in, x, part, &m->p, &spread, &m->inefficiency));
     m->effective = n / m->inefficiency;
     m->dF = tbg_dF_of_p(m->p, fmax(sqrt(m->p * (1 - m->p) / m->effective), spread));
-    visits(r, k, s->burn_in, m->visits);
+    visits(r, k, s->burn_in, key, m->visits);
     return bridge(r, k, s->bridge_burn_in, m);
 }
 
@@ -142,6 +166,10 @@ static void advise(tbg_refine_summary *s) {
             "show "
             "depends on where the chains began. ",
             per_chain, FEW_MOVES);
+    if (s->from_start > MANY_STARTS) {
+        s->converged = 0;
+        say(s, "%.0f %% of the frames still descend from where their chains began. ", 100 * s->from_start);
+    }
     for (int k = 0; k < s->n_marks; k++) {
         const tbg_refine_mark *m = &s->marks[k];
         long least = m->visits[0] < m->visits[1] ? m->visits[0] : m->visits[1];
@@ -190,7 +218,8 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
         return tbg_fail(TBG_FAILED, "refine: no cycle was finished");
     double *x = TBG_NEW(double, (size_t)r->done *(size_t)r->chains), spread;
     long *part = TBG_NEW(long, r->chains + 1);
-    int status = x && part ? TBG_OK : TBG_FAILED;
+    int64_t *key = TBG_NEW(int64_t, r->done);
+    int status = x && part && key ? TBG_OK : TBG_FAILED;
     if (!status)
         status = burn_in(r, s->n_marks - 1, x, part, &s->burn_in);
     if (!status)
@@ -206,7 +235,8 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
         s->u_error = fmax(sqrt(square / s->u_effective), spread);
     }
     for (int k = 0; k < s->n_marks && !status; k++)
-        status = mark_figures(r, k, s, x, part);
+        status = mark_figures(r, k, s, x, part, key);
+    free(key);
     free(x);
     free(part);
     TBG_TRY(status);
@@ -223,6 +253,9 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
             news += *now != *(now - r->chains);
         }
     s->turnover = (double)news / r->chains;
+    for (long t = s->burn_in; t < r->done; t++)
+        for (int c = 0; c < r->chains; c++)
+            s->from_start += is_start(r, c, r->frame_ancestor[t * r->chains + c]) / (double)s->frames;
     advise(s);
     return TBG_OK;
 }
@@ -258,6 +291,7 @@ int tbg_refine_json(const tbg_refine_summary *s, char **text) {
         double value;
     } figures[] = {{"acceptance", s->acceptance},
                    {"new_proposals_per_chain", s->turnover},
+                   {"from_start", s->from_start},
                    {"dynamics_outside", s->rejected},
                    {"energy_mean", s->u_mean},
                    {"energy_error", s->u_error},
