@@ -22,7 +22,7 @@ typedef struct {
     int64_t n, seed, batch, threads, check, steps;
     double temperature, tolerance, solver_tolerance;
     int no_weights, resume, json;
-    int refine;
+    int refine, within;
     int64_t chains, proposals, levels;
     double time, level_time;
 } settings;
@@ -428,6 +428,7 @@ static sample_refine_request refinement(const settings *o, work *w) {
     q.options.chains = (int)o->chains;
     q.options.proposals = (int)o->proposals;
     q.options.levels = (int)o->levels;
+    q.options.within = o->within;
     q.options.time = o->time;
     q.options.level_time = o->level_time;
     q.options.temperature = w->temperature;
@@ -528,6 +529,8 @@ int cmd_sample(int argc, char **argv) {
         {"refine-time", 0, APP_DOUBLE, &o.time, "PS", "dynamics between moves"},
         {"refine-levels", 0, APP_INT, &o.levels, "S",
          "densities from the model's to the molecule's; more than 1 where few samples have weight"},
+        {"refine-within", 0, APP_FLAG, &o.within, NULL,
+         "chains keep to the states of phi they began in; populations by acceptance ratios alone"},
         {"refine-level-time", 0, APP_DOUBLE, &o.level_time, "PS", "dynamics at the levels below the last"},
         {"resume", 0, APP_FLAG, &o.resume, NULL,
          "go on with an interrupted run; with --refine also from finished samples in DIR"},

@@ -143,12 +143,17 @@ static void print(FILE *out, const tbg_refine_summary *s, const char *directory)
             s->u_inefficiency);
     for (int k = 0; k < s->n_marks; k++) {
         const tbg_refine_mark *m = &s->marks[k];
-        fprintf(
-            out,
-            "  dF(%s) %.2f +- %.2f kT (%.0f independent frames, %ld visits); from both sides %.2f +- %.2f kT "
-            "(%.0f samples carry it)\n",
-            m->name, m->dF.value, m->dF.error, m->effective, m->visits[1], m->bridge.value, m->bridge.error,
-            m->bridge_effective);
+        if (s->within)
+            fprintf(out,
+                    "  dF(%s) %.2f +- %.2f kT by acceptance ratios in %d states (%.0f samples carry it)\n",
+                    m->name, m->dF.value, m->dF.error, s->states, m->bridge_effective);
+        else
+            fprintf(out,
+                    "  dF(%s) %.2f +- %.2f kT (%.0f independent frames, %ld visits); from both sides %.2f +- "
+                    "%.2f kT "
+                    "(%.0f samples carry it)\n",
+                    m->name, m->dF.value, m->dF.error, m->effective, m->visits[1], m->bridge.value,
+                    m->bridge.error, m->bridge_effective);
     }
     fprintf(
         out,

@@ -33,6 +33,9 @@ typedef struct {
     double timestep;    /* ps */
     double friction;    /* 1/ps */
     double temperature; /* K */
+    int within; /* 1: chains keep to the combination of marks that they began in: proposals and dynamics that
+                   leave it are not taken. Populations then come from the bridge alone, and frames have its
+                   weights. */
     uint64_t seed;
     int threads; /* 0: all; never changes results */
 } tbg_refine_options;
@@ -95,7 +98,8 @@ int tbg_refine_load(tbg_refine *refine, const char *settings, const char *path);
 
 typedef struct {
     char name[16];
-    double p;                       /* of the mark, mean over chains and cycles after burn-in */
+    double p; /* within: from the bridge, and so is dF. Else of the mark, mean over chains and cycles after
+                 burn-in */
     tbg_estimate dF;                /* -ln(p / (1 - p)); error: the larger of that from effective samples and
                                        that from the spread between chains */
     double inefficiency, effective; /* cycles per independent one; NAN if never in or never out */
@@ -108,6 +112,7 @@ typedef struct {
 
 typedef struct {
     int chains, levels, proposals; /* proposals: K */
+    int within, states;            /* states: combinations of marks that occur among proposals */
     long cycles, burn_in, bridge_burn_in, used, n_proposals, frames;
     double acceptance; /* of moves: a new proposal was taken */
     double from_start; /* fraction of frames that still descend from where their chain began */

@@ -77,43 +77,93 @@ static int owner(const tbg_refine *r, long i) {
     return (int)(i / r->K % r->chains) % tbg_refine_groups(r);
 }
 
+/* A state: the configurations whose marks are `value` where `mask` has bits. */
+typedef struct {
+    uint32_t mask, value;
+} state;
+
+static int is_in(state s, uint32_t mark) {
+    return (mark & s.mask) == s.value;
+}
+
 /* ln(p_b/p_a) of what level `level` saw in the state (level -1: proposals), from cycle `first` on. */
-static long collect(const tbg_refine *r, int k, unsigned inside, int level, double step, long first,
-                    int leave_out, double *out) {
+static long collect(const tbg_refine *r, state s, int level, double step, long first, int leave_out,
+                    double *out) {
     long n = 0;
     int groups = tbg_refine_groups(r);
     if (level < 0) {
         for (long i = 0; i < r->proposals.n; i++)
-            if (owner(r, i) != leave_out && r->proposal_log_w[i] > -INFINITY &&
-                (r->proposal_mark[i] >> k & 1) == inside)
+            if (owner(r, i) != leave_out && r->proposal_log_w[i] > -INFINITY && is_in(s, r->proposal_mark[i]))
                 out[n++] = step * r->proposal_log_w[i];
         return n;
     }
     for (long t = first; t < r->done; t++)
         for (int c = 0; c < r->chains; c++) {
             size_t at = ((size_t)t * (size_t)r->levels + (size_t)level) * (size_t)r->chains + (size_t)c;
-            if (c % groups != leave_out && (r->seen_mark[at] >> k & 1) == inside)
+            if (c % groups != leave_out && is_in(s, r->seen_mark[at]))
                 out[n++] = step * r->seen_log_w[at];
         }
     return n;
 }
 
+/* ln Z of pi in a state, up to what all states share. scratch: two of [proposals + frames]. */
+static double ln_z(const tbg_refine *r, state s, long first, int leave_out, double *scratch, double *least) {
+    double sum = 0, carry, *a = scratch, *b = scratch + r->proposals.n + r->done * r->chains;
+    for (int l = 0; l < r->levels; l++) {
+        double step = r->beta[l] - (l ? r->beta[l - 1] : 0);
+        long n = collect(r, s, l - 1, step, first, leave_out, a);
+        long m = collect(r, s, l, step, first, leave_out, b);
+        sum += (l ? 0 : log((double)n)) + tbg_refine_ratio(n, a, m, b, &carry);
+        *least = fmin(*least, carry);
+    }
+    return sum;
+}
+
+static double *scratch_of(const tbg_refine *r) {
+    return TBG_NEW(double, 2 * ((size_t)r->proposals.n + (size_t)r->done * (size_t)r->chains));
+}
+
+/* [n_states] by chains that keep to them. */
+static void all_ln_z(const tbg_refine *r, long first, int leave_out, double *scratch, double *out,
+                     double *least) {
+    for (int i = 0; i < r->n_states; i++)
+        out[i] = ln_z(r, (state){UINT32_MAX, r->states_seen[i]}, first, leave_out, scratch, least);
+}
+
 int tbg_refine_bridge(const tbg_refine *r, int k, long first, int leave_out, double *dF, double *effective) {
-    size_t most = (size_t)r->proposals.n + (size_t)r->done * (size_t)r->chains;
-    double *a = TBG_NEW(double, most), *b = TBG_NEW(double, most), ln_z[2] = {0}, least = INFINITY;
-    int status = a && b ? TBG_OK : TBG_FAILED;
-    for (unsigned inside = 0; inside < 2 && !status; inside++)
-        for (int l = 0; l < r->levels; l++) {
-            double step = r->beta[l] - (l ? r->beta[l - 1] : 0), carry;
-            long n = collect(r, k, inside, l - 1, step, first, leave_out, a);
-            long m = collect(r, k, inside, l, step, first, leave_out, b);
-            ln_z[inside] += (l ? 0 : log((double)n)) + tbg_refine_ratio(n, a, m, b, &carry);
-            least = fmin(least, carry);
-        }
-    *dF = ln_z[0] - ln_z[1];
+    double *scratch = scratch_of(r), *z = TBG_NEW(double, r->n_states), least = INFINITY;
+    int status = scratch && z ? TBG_OK : TBG_FAILED;
+    if (!status && r->options.within) {
+        double sum[2] = {0}, largest = -INFINITY;
+        all_ln_z(r, first, leave_out, scratch, z, &least);
+        for (int i = 0; i < r->n_states; i++)
+            largest = fmax(largest, z[i]);
+        for (int i = 0; i < r->n_states; i++)
+            sum[r->states_seen[i] >> k & 1] += exp(z[i] - largest);
+        *dF = log(sum[0] / sum[1]);
+    } else if (!status) {
+        uint32_t bit = (uint32_t)1 << k;
+        *dF = ln_z(r, (state){bit, 0}, first, leave_out, scratch, &least) -
+              ln_z(r, (state){bit, bit}, first, leave_out, scratch, &least);
+    }
     if (effective)
         *effective = least;
-    free(a);
-    free(b);
+    free(scratch);
+    free(z);
     return status;
+}
+
+int tbg_refine_populations(const tbg_refine *r, long first, double *p) {
+    double *scratch = scratch_of(r), sum = 0, largest = -INFINITY, least = INFINITY;
+    if (!scratch)
+        return TBG_FAILED;
+    all_ln_z(r, first, -1, scratch, p, &least);
+    free(scratch);
+    for (int i = 0; i < r->n_states; i++)
+        largest = fmax(largest, p[i]);
+    for (int i = 0; i < r->n_states; i++)
+        sum += exp(p[i] - largest);
+    for (int i = 0; i < r->n_states; i++)
+        p[i] = exp(p[i] - largest) / sum;
+    return TBG_OK;
 }

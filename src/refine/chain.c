@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STATES_MOST = 4096 };
+
 void tbg_refine_defaults(const char *forcefield, tbg_refine_options *o) {
     tbg_simulation_options s;
     tbg_simulation_defaults(forcefield, &s);
@@ -62,6 +64,7 @@ void tbg_refine_free(tbg_refine *r) {
         return;
     free(r->proposal_log_w);
     free(r->proposal_mark);
+    free(r->states_seen);
     free(r->states);
     free(r->u);
     free(r->log_q);
@@ -85,6 +88,7 @@ static int allocate(tbg_refine *r) {
            frames = (size_t)r->chains * (size_t)r->cycles, size = r->target.size;
     r->proposal_log_w = TBG_NEW(double, n);
     r->proposal_mark = TBG_NEW(uint32_t, n);
+    r->states_seen = TBG_NEW(uint32_t, STATES_MOST);
     r->states = tbg_alloc(replicas, size * sizeof(double));
     r->trial = tbg_alloc(replicas, size * sizeof(double));
     r->u = TBG_NEW(double, replicas);
@@ -100,9 +104,10 @@ static int allocate(tbg_refine *r) {
     r->frame_u = TBG_NEW(double, frames);
     r->frame_log_q = TBG_NEW(double, frames);
     r->frame_ancestor = TBG_NEW(int64_t, frames);
-    return r->proposal_log_w && r->proposal_mark && r->states && r->trial && r->u && r->log_q && r->trial_u &&
-                   r->trial_log_q && r->ancestor && r->start && r->move_log_w && r->seen_log_w &&
-                   r->seen_mark && r->frames && r->frame_u && r->frame_log_q && r->frame_ancestor
+    return r->proposal_log_w && r->proposal_mark && r->states_seen && r->states && r->trial && r->u &&
+                   r->log_q && r->trial_u && r->trial_log_q && r->ancestor && r->start && r->move_log_w &&
+                   r->seen_log_w && r->seen_mark && r->frames && r->frame_u && r->frame_log_q &&
+                   r->frame_ancestor
                ? TBG_OK
                : TBG_FAILED;
 }
@@ -167,23 +172,28 @@ static double uniform(const tbg_refine *r, int chain, long cycle, int number) {
 }
 
 static int place(tbg_refine *r) {
-    enum { MOST = 4096 };
-    uint32_t *list = TBG_NEW(uint32_t, MOST);
-    if (!list)
-        return TBG_FAILED;
-    int n = combinations(r, list, MOST);
-    for (int c = 0; c < r->chains && n; c++)
+    r->n_states = combinations(r, r->states_seen, STATES_MOST);
+    if (!r->n_states)
+        return tbg_fail(
+            TBG_INPUT,
+            "refine: none of the %ld proposals is a valid configuration with an energy and a density",
+            r->proposals.n);
+    if (r->options.within && r->chains < 2 * r->n_states)
+        return tbg_fail(TBG_INPUT,
+                        "refine: chains that keep to their state: %d states need at least %d chains, not %d",
+                        r->n_states, 2 * r->n_states, r->chains);
+    for (int c = 0; c < r->chains; c++)
         for (int l = 0; l < r->levels; l++)
             take(r, (long)l * r->chains + c,
-                 pick(r->proposals.n, r->proposal_log_w, r->beta[l], r->proposal_mark, &list[c % n],
-                      uniform(r, c, 0, l)));
-    free(list);
+                 pick(r->proposals.n, r->proposal_log_w, r->beta[l], r->proposal_mark,
+                      &r->states_seen[c % r->n_states], uniform(r, c, 0, l)));
     memcpy(r->start, r->ancestor, (size_t)r->chains * (size_t)r->levels * sizeof(int64_t));
-    return n ? TBG_OK
-             : tbg_fail(TBG_INPUT,
-                        "refine: none of the %ld proposals is a valid configuration with an energy and "
-                        "a density",
-                        r->proposals.n);
+    return TBG_OK;
+}
+
+/* May a chain be there? */
+static int is_home(const tbg_refine *r, int c, uint32_t mark) {
+    return !r->options.within || mark == r->states_seen[c % r->n_states];
 }
 
 int tbg_refine_create(const tbg_refine_target *target, const tbg_refine_proposals *proposals,
@@ -238,6 +248,9 @@ long tbg_refine_cycles(const tbg_refine *r, long *done) {
 static void move(tbg_refine *r, int c) {
     long first = (r->done * r->chains + c) * r->K;
     memcpy(r->move_log_w, r->proposal_log_w + first, (size_t)r->K * sizeof(double));
+    for (int k = 0; k < r->K; k++)
+        if (!is_home(r, c, r->proposal_mark[first + k]))
+            r->move_log_w[k] = -INFINITY;
     r->move_log_w[r->K] = log_weight(r->u[c], r->log_q[c]);
     long chosen = pick(r->K + 1, r->move_log_w, r->beta[0], NULL, NULL, uniform(r, c, r->done + 1, 0));
     r->counts.moves++;
@@ -276,17 +289,17 @@ static void exchange(tbg_refine *r, int c) {
 
 static void decide(tbg_refine *r, int l, int c, long cycle) {
     long i = (long)l * r->chains + c;
+    size_t size = r->target.size;
     double before = log_weight(r->u[i], r->log_q[i]), after = log_weight(r->trial_u[i], r->trial_log_q[i]);
     r->counts.stretches++;
     r->counts.dynamics[l]++;
-    if (!(after > -INFINITY)) {
+    if (!(after > -INFINITY) || !is_home(r, c, r->target.mark(r->target.self, r->trial + (size_t)i * size))) {
         r->counts.outside++;
         return;
     }
     double exponent = (1 - r->beta[l]) * (before - after);
     if (l < r->levels - 1 && !(uniform(r, c, cycle, r->levels + 1 + l) < exp(exponent)))
         return;
-    size_t size = r->target.size;
     memcpy(r->states + (size_t)i * size, r->trial + (size_t)i * size, size * sizeof(double));
     r->u[i] = r->trial_u[i];
     r->log_q[i] = r->trial_log_q[i];

@@ -21,6 +21,8 @@ struct tbg_refine {
     double beta[TBG_REFINE_LEVELS];
     double *proposal_log_w;  /* [n] -Inf: weight 0 */
     uint32_t *proposal_mark; /* [n] */
+    uint32_t *states_seen; /* [n_states] combinations of marks among the proposals, in order of their first */
+    int n_states;          /* chain c begins in combination c % n_states */
     /* Present replicas, level by level: replica l * chains + c. */
     double *states, *u, *log_q; /* [levels * chains]... */
     int64_t *ancestor;          /* number of the proposal it descends from */
@@ -44,6 +46,8 @@ struct tbg_refine {
  * the least number of samples that carry a step, or NULL. (bridge.c) */
 int tbg_refine_groups(const tbg_refine *r);
 int tbg_refine_bridge(const tbg_refine *r, int k, long first, int leave_out, double *dF, double *effective);
+/* Populations of the combinations of marks by the bridge. p: [n_states], sums to 1, or all NaN. */
+int tbg_refine_populations(const tbg_refine *r, long first, double *p);
 /* ln(Z_b / Z_a) by Bennett's acceptance ratio: n samples of a and m of b with their ln(p_b/p_a), not
  * normalised. NaN where one side is empty. effective: Kish size of the side that carries less. */
 double tbg_refine_ratio(long n, const double *of_a, long m, const double *of_b, double *effective);

@@ -142,7 +142,40 @@ static int mark_figures(const tbg_refine *r, int k, tbg_refine_summary *s, doubl
     m->effective = n / m->inefficiency;
     m->dF = tbg_dF_of_p(m->p, fmax(sqrt(m->p * (1 - m->p) / m->effective), spread));
     visits(r, k, s->burn_in, key, m->visits);
-    return bridge(r, k, s->bridge_burn_in, m);
+    TBG_TRY(bridge(r, k, s->bridge_burn_in, m));
+    if (s->within) { /* counting says how many chains began there */
+        m->dF = m->bridge;
+        m->p = 1 / (1 + exp(m->bridge.value));
+        m->inefficiency = m->effective = NAN;
+    }
+    return TBG_OK;
+}
+
+/* Mean energy with the bridge's populations; error from the spread between the chains of each state. */
+static int energy_within(const tbg_refine *r, tbg_refine_summary *s) {
+    double *p = TBG_NEW(double, r->n_states), length = (double)(r->done - s->burn_in), square = 0;
+    int status = p ? tbg_refine_populations(r, s->bridge_burn_in, p) : TBG_FAILED;
+    s->u_mean = 0;
+    for (int i = 0; i < r->n_states && !status; i++) {
+        double mean = 0, spread = 0, n = 0;
+        for (int pass = 0; pass < 2; pass++)
+            for (int c = i; c < r->chains; c += r->n_states) {
+                double own = 0;
+                for (long t = s->burn_in; t < r->done; t++)
+                    own += r->frame_u[t * r->chains + c] / length;
+                if (pass)
+                    spread += (own - mean / n) * (own - mean / n);
+                else {
+                    mean += own;
+                    n++;
+                }
+            }
+        s->u_mean += p[i] * mean / n;
+        square += p[i] * p[i] * spread / (n - 1) / n;
+    }
+    s->u_error = sqrt(square);
+    free(p);
+    return status;
 }
 
 /* ---- words ---- */
@@ -157,7 +190,31 @@ static void say(tbg_refine_summary *s, const char *format, ...) {
     va_end(list);
 }
 
+static void advise_within(tbg_refine_summary *s) {
+    s->converged = 1;
+    for (int k = 0; k < s->n_marks; k++) {
+        const tbg_refine_mark *m = &s->marks[k];
+        if (isfinite(m->bridge.value) && isfinite(m->bridge.error) && m->bridge_effective >= FEW_BRIDGE)
+            continue;
+        s->converged = 0;
+        say(s,
+            "%s: dF rests on %.0f samples (at least %d are wanted): do not trust it. More proposals (-n), a "
+            "better "
+            "model, or --refine-levels help. ",
+            m->name, m->bridge_effective, FEW_BRIDGE);
+    }
+    say(s,
+        "Chains kept to the %d state%s that they began in; the populations of the states come from "
+        "acceptance ratios "
+        "with the flow, frames carry them as weights.",
+        s->states, s->states == 1 ? "" : "s");
+}
+
 static void advise(tbg_refine_summary *s) {
+    if (s->within) {
+        advise_within(s);
+        return;
+    }
     double per_chain = s->turnover;
     s->converged = per_chain >= FEW_MOVES;
     if (per_chain < FEW_MOVES)
@@ -208,6 +265,8 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
     *s = (tbg_refine_summary){.chains = r->chains,
                               .levels = r->levels,
                               .proposals = r->K,
+                              .within = r->options.within,
+                              .states = r->n_states,
                               .cycles = r->done,
                               .used = r->done * r->chains * r->K,
                               .n_proposals = r->proposals.n,
@@ -221,7 +280,7 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
     int64_t *key = TBG_NEW(int64_t, r->done);
     int status = x && part && key ? TBG_OK : TBG_FAILED;
     if (!status)
-        status = burn_in(r, s->n_marks - 1, x, part, &s->burn_in);
+        status = burn_in(r, s->within ? U : s->n_marks - 1, x, part, &s->burn_in);
     if (!status)
         status = burn_in(r, U, x, part, &s->bridge_burn_in);
     s->frames = (r->done - s->burn_in) * r->chains;
@@ -236,6 +295,8 @@ int tbg_refine_summarise(const tbg_refine *r, tbg_refine_summary *s) {
     }
     for (int k = 0; k < s->n_marks && !status; k++)
         status = mark_figures(r, k, s, x, part, key);
+    if (!status && s->within)
+        status = energy_within(r, s);
     free(key);
     free(x);
     free(part);
@@ -280,10 +341,16 @@ int tbg_refine_json(const tbg_refine_summary *s, char **text) {
     const struct {
         const char *name;
         long value;
-    } counts[] = {
-        {"chains", s->chains},       {"levels", s->levels},         {"proposals_per_move", s->proposals},
-        {"cycles", s->cycles},       {"burn_in", s->burn_in},       {"bridge_burn_in", s->bridge_burn_in},
-        {"proposals_used", s->used}, {"proposals", s->n_proposals}, {"frames", s->frames}};
+    } counts[] = {{"chains", s->chains},
+                  {"levels", s->levels},
+                  {"states", s->states},
+                  {"proposals_per_move", s->proposals},
+                  {"cycles", s->cycles},
+                  {"burn_in", s->burn_in},
+                  {"bridge_burn_in", s->bridge_burn_in},
+                  {"proposals_used", s->used},
+                  {"proposals", s->n_proposals},
+                  {"frames", s->frames}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         json_object_set_new(j, counts[i].name, json_integer(counts[i].value));
     const struct {
@@ -311,6 +378,7 @@ int tbg_refine_json(const tbg_refine_summary *s, char **text) {
     for (int k = 0; k < s->n_marks; k++)
         json_object_set_new(marks, s->marks[k].name, mark_json(&s->marks[k]));
     json_object_set_new(j, "dF", marks);
+    json_object_set_new(j, "within_states", json_boolean(s->within));
     json_object_set_new(j, "converged", json_boolean(s->converged));
     json_object_set_new(j, "advice", json_string(s->advice));
     *text = json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
@@ -327,7 +395,18 @@ int tbg_refine_ensemble(const tbg_refine *r, const tbg_refine_summary *s, const 
     if (r->target.size != 3 * (size_t)molecule->n_atoms)
         return tbg_fail(TBG_INPUT, "refine: frames of %zu numbers, molecule of %d atoms", r->target.size,
                         molecule->n_atoms);
-    TBG_TRY(tbg_ensemble_create(molecule, s->frames, &e));
+    double *p = TBG_NEW(double, r->n_states);
+    int status = p && s->within ? tbg_refine_populations(r, s->bridge_burn_in, p) : p ? TBG_OK : TBG_FAILED;
+    for (int i = 0; i < r->n_states && !status; i++) { /* weights of the mean 1 */
+        long n = (r->chains - i + r->n_states - 1) / r->n_states * (r->done - s->burn_in);
+        p[i] = s->within ? log(p[i] / (double)n * (double)s->frames) : 0;
+    }
+    if (!status)
+        status = tbg_ensemble_create(molecule, s->frames, &e);
+    if (status) {
+        free(p);
+        return status;
+    }
     e->info = *info;
     e->info.inefficiency = fmax(s->u_inefficiency, 1);
     for (int k = 0; k < s->n_marks; k++)
@@ -340,8 +419,9 @@ int tbg_refine_ensemble(const tbg_refine *r, const tbg_refine_summary *s, const 
             e->reduced_energy[k] = r->frame_u[at];
             e->log_q[k] = r->frame_log_q[at];
             e->verdict[k] = TBG_VALID;
-            e->log_weight[k] = 0;
+            e->log_weight[k] = p[c % r->n_states];
         }
+    free(p);
     *out = e;
     return TBG_OK;
 }

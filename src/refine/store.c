@@ -52,10 +52,11 @@ static uint64_t proposals_hash(const tbg_refine *r) {
 static void identity(const tbg_refine *r, const char *settings, char *text, size_t size) {
     const tbg_refine_options *o = &r->options;
     snprintf(text, size,
-             "%s, %ld proposals %016llx, %d chains, %d a move, %d levels, %.17g and %.17g ps, %.17g ps a "
+             "%s, %ld proposals %016llx, %d chains, %d a move, %d levels%s, %.17g and %.17g ps, %.17g ps a "
              "step, friction %.17g, %.17g K, seed %llu",
              settings, r->proposals.n, (unsigned long long)proposals_hash(r), r->chains, r->K, r->levels,
-             o->time, o->level_time, o->timestep, o->friction, o->temperature, (unsigned long long)o->seed);
+             o->within ? " within states" : "", o->time, o->level_time, o->timestep, o->friction,
+             o->temperature, (unsigned long long)o->seed);
 }
 
 int tbg_refine_save(const tbg_refine *r, const char *settings, const char *path) {

@@ -168,6 +168,43 @@ static void populations(void **state) {
     free((double *)proposals.states);
 }
 
+/* Chains that keep to their wells: none leaves, populations come out right all the same, and the frames'
+ * weights give them and the energy. */
+static void within_states(void **state) {
+    (void)state;
+    double p, u;
+    exact(&p, &u);
+    tbg_refine_proposals proposals = toy_proposals(20000);
+    for (int levels = 1; levels <= 2; levels++) {
+        toy t = {.steps = 10};
+        tbg_refine_target target = toy_target(&t);
+        tbg_refine_options o = toy_options(16, 4, levels);
+        tbg_refine *r;
+        tbg_refine_summary s;
+        o.within = 1;
+        assert_ok(tbg_refine_create(&target, &proposals, &o, &r));
+        while (r->done < r->cycles)
+            assert_ok(tbg_refine_advance(r));
+        for (long i = 0; i < r->cycles * 16; i++)
+            assert_int_equal(r->frames[i] > 0, r->states_seen[i % 16 % 2]);
+        assert_ok(tbg_refine_summarise(r, &s));
+        double dF = -log(p / (1 - p)), error = s.marks[0].dF.error;
+        if (!(fabs(s.marks[0].dF.value - dF) < 4 * error && error < 0.08))
+            fail_msg("%d levels: dF %g +- %g, exact %g", levels, s.marks[0].dF.value, error, dF);
+        if (!(fabs(s.u_mean - u) < 4 * hypot(s.u_error, 0.7 * error) && s.u_error < 0.05))
+            fail_msg("%d levels: u %g +- %g, exact %g", levels, s.u_mean, s.u_error, u);
+        assert_true(s.converged && s.states == 2);
+        double populations[2];
+        assert_ok(tbg_refine_populations(r, s.bridge_burn_in, populations));
+        assert_true(fabs(populations[r->states_seen[1] == 1] - s.marks[0].p) < 1e-9);
+        tbg_refine_free(r);
+        o.chains = 3;
+        assert_int_equal(tbg_refine_create(&target, &proposals, &o, &r), TBG_INPUT);
+        assert_non_null(strstr(tbg_message(), "4 chains"));
+    }
+    free((double *)proposals.states);
+}
+
 /* With one level a frame descends from the proposal before, or from one of the K of its own chain and cycle.
  */
 static void each_proposal_once(void **state) {
@@ -472,9 +509,9 @@ static void molecule_target(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(populations),      cmocka_unit_test(each_proposal_once),
-        cmocka_unit_test(refusals),         cmocka_unit_test(chains_are_chosen),
-        cmocka_unit_test(saved_and_loaded), cmocka_unit_test(acceptance_ratio),
-        cmocka_unit_test(molecule_target)};
+        cmocka_unit_test(populations),        cmocka_unit_test(within_states),
+        cmocka_unit_test(each_proposal_once), cmocka_unit_test(refusals),
+        cmocka_unit_test(chains_are_chosen),  cmocka_unit_test(saved_and_loaded),
+        cmocka_unit_test(acceptance_ratio),   cmocka_unit_test(molecule_target)};
     return cmocka_run_group_tests_name("refine", tests, temporary_setup, temporary_teardown);
 }
