@@ -12,6 +12,18 @@
 /* ---- the ensemble ---- */
 
 #define TBG_WARNINGS_SIZE 2048
+#define TBG_TORSIONS_MOST 32
+
+/* Frames of Markov chains (tbg_refine) instead of independent samples. */
+typedef struct {
+    double inefficiency; /* frames that are worth one independent frame; 0: no chains, samples with their own
+                            weights */
+    int converged;
+    int n_errors;
+    double dF_error[TBG_TORSIONS_MOST]; /* of each phi, as the chains know it; NAN: unknown */
+    char advice[900];
+} tbg_ensemble_chains;
+
 /* How it was made; what the sampler does not know stays 0, NAN or "". */
 typedef struct {
     char model[256], backend[64], forcefield[32], engine[32], sequence[64];
@@ -22,10 +34,9 @@ typedef struct {
     double forward_backward_position; /* rms of x0 - back(forth(x0)), nm */
     double forward_backward_log_q;    /* rms of the difference of both log_q, nats */
     long forward_backward_n;          /* samples it was measured on */
-    char warnings[TBG_WARNINGS_SIZE]; /* what the model was not trained for, one a line, each ended by a newline */
-    /* Frames of Markov chains (tbg_refine) of equal weight: how many count as one independent frame; 0: independent
-     * samples, which have weights of their own. */
-    double inefficiency;
+    char warnings[TBG_WARNINGS_SIZE]; /* what the model was not trained for, one a line, each ended by a
+                                         newline */
+    tbg_ensemble_chains chains;
 } tbg_ensemble_info;
 
 typedef struct {
@@ -78,15 +89,14 @@ typedef struct {
     double weight;      /* share of the ensemble */
     double pareto_k;    /* of the weights within the state; NAN below TBG_STATE_TAIL samples */
 } tbg_state;
-/* A state worth fewer independent samples, or with weights of a heavier tail, gives no free energy. Sets of 30
- * to 3,000 weights drawn from lognormal (sigma 1 to 3) and Pareto (0.5 to 0.9) distributions, whose mean is
- * known, had errors of ln(mean) of 0.8 (rms) where they were worth 3 to 6, 0.55 at 10 to 20, 0.4 at 20 to 30; and
- * fewer than 25 samples have no tail to see k-hat in (5 values). */
+/* A state worth fewer independent samples, or with weights of a heavier tail, gives no free energy. Sets of
+ * 30 to 3,000 weights drawn from lognormal (sigma 1 to 3) and Pareto (0.5 to 0.9) distributions, whose mean
+ * is known, had errors of ln(mean) of 0.8 (rms) where they were worth 3 to 6, 0.55 at 10 to 20, 0.4 at 20 to
+ * 30; and fewer than 25 samples have no tail to see k-hat in (5 values). */
 #define TBG_STATE_LEAST 20
 #define TBG_STATE_TAIL 25
 #define TBG_STATE_K 0.7
 
-#define TBG_TORSIONS_MOST 32
 enum { TBG_STATE_ELSEWHERE = 0, TBG_STATE_INSIDE = 1 }; /* inside: 0 < phi < 2 */
 typedef struct {
     char name[16];
@@ -110,16 +120,16 @@ typedef struct {
     tbg_estimate ess_raw; /* Kish, per valid sample */
     double ess_raw_per_generated;
     double ess_clipped,
-        ess_clipped_per_generated; /* without the largest 0.2 % of log w; the same denominators */
-    double n_effective;            /* raw Kish sample size */
+        ess_clipped_per_generated;   /* without the largest 0.2 % of log w; the same denominators */
+    double n_effective;              /* raw Kish sample size */
     double pareto_k, pareto_k_limit; /* NAN for frames of chains */
     double inefficiency;             /* of the info; > 0: frames of chains, n_effective = n / inefficiency */
     int n_dF;
     tbg_dF dF[TBG_TORSIONS_MOST];
     double nll_mean;      /* mean of -log_q, Angstrom, over samples that count */
     double nll_published; /* the same without the prior's constant (the published convention) */
-    double energy_mean, energy_mean_weighted; /* U/kT */
-    tbg_spread valid_spread; /* of n_valid / n_generated */
+    double energy_mean, energy_mean_weighted;                                   /* U/kT */
+    tbg_spread valid_spread;                                                    /* of n_valid / n_generated */
     tbg_spread ess_raw_spread, ess_clipped_spread, pareto_k_spread, nll_spread; /* per valid; nll_mean */
     char advice[1600];
 } tbg_ensemble_summary;
@@ -171,12 +181,13 @@ int tbg_wasserstein_line(long n, const double *x, const double *wx, long m, cons
 int tbg_transport_assign(int n, const double *cost, int *column, double *total);
 /* W2 of two equal-size sets of n points in `dimension` coordinates; wrapped: coordinates are angles. */
 int tbg_wasserstein_points(int n, int dimension, int wrapped, const double *x, const double *y, double *w2);
-/* The same and its standard error, to first order in the change of either distribution (central limit theorem of
- * optimal transport, del Barrio and Loubes 2019: the dual potentials are the influence functions of W2^2): all [n_all]
- * are the samples that x was drawn from, weight: [n_all] (NULL: equal); y: frames in order of time, whose part comes
- * from contiguous blocks. */
-int tbg_wasserstein_points_error(int n, int dimension, int wrapped, const double *x, const double *y, long n_all,
-                                 const double *all, const double *weight, double *w2, double *error);
+/* The same and its standard error, to first order in the change of either distribution (central limit theorem
+ * of optimal transport, del Barrio and Loubes 2019: the dual potentials are the influence functions of W2^2):
+ * all [n_all] are the samples that x was drawn from, weight: [n_all] (NULL: equal); y: frames in order of
+ * time, whose part comes from contiguous blocks. */
+int tbg_wasserstein_points_error(int n, int dimension, int wrapped, const double *x, const double *y,
+                                 long n_all, const double *all, const double *weight, double *w2,
+                                 double *error);
 /* m draws with replacement by systematic resampling. index: [m] ascending. */
 void tbg_resample(long n, const double *weight, long m, uint64_t seed, long *index);
 
@@ -239,13 +250,14 @@ typedef struct {
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out);
 void tbg_reference_free(tbg_reference *r);
-/* Choose `most` frames evenly, compute their energies; where energies of all frames were kept for this force field and
- * temperature, take those. threads: 0 for all. */
+/* Choose `most` frames evenly, compute their energies; where energies of all frames were kept for this force
+ * field and temperature, take those. threads: 0 for all. */
 int tbg_reference_energies(tbg_reference *r, const tbg_molecule *molecule, const char *forcefield,
                            double temperature, long most, int threads);
 
-/* Keep n frames, evenly spaced, as an AMBER NetCDF file DATA.nc, and what all of them give as DATA.json: dF with errors,
- * histograms of torsions (72 bins, 36 x 36) and energies (if reduced_energy is there for all), TICA. lag: ps. */
+/* Keep n frames, evenly spaced, as an AMBER NetCDF file DATA.nc, and what all of them give as DATA.json: dF
+ * with errors, histograms of torsions (72 bins, 36 x 36) and energies (if reduced_energy is there for all),
+ * TICA. lag: ps. */
 int tbg_reference_store(const tbg_reference *r, const tbg_molecule *molecule, long n, double lag,
                         const char *trajectory);
 /* How many frames make a file of at most so many bytes. */
@@ -281,11 +293,11 @@ typedef struct {
     double dF_difference[TBG_TORSIONS_MOST]; /* weighted - reference, kT */
     double dF_proposal[TBG_TORSIONS_MOST];
     double inefficiency[TBG_TORSIONS_MOST]; /* frames */
-    long n_reference, n_whole; /* frames; those that dF and energies come from */
-    char note[600]; /* what could not be computed and why */
+    long n_reference, n_whole;              /* frames; those that dF and energies come from */
+    char note[600];                         /* what could not be computed and why */
 } tbg_evaluation;
-/* n_transport: 0 for 4,000. lag: ps, 0 for 500. replicas: resamplings for the energies' errors, 0: no errors of
- * distances. */
+/* n_transport: 0 for 4,000. lag: ps, 0 for 500. replicas: resamplings for the energies' errors, 0: no errors
+ * of distances. */
 int tbg_ensemble_evaluate(const tbg_ensemble *e, const tbg_ensemble_summary *summary,
                           const tbg_reference *reference, long n_transport, double lag, int replicas,
                           tbg_evaluation *out);

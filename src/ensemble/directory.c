@@ -124,6 +124,18 @@ static void take_warnings(const json_t *list, char *text, size_t size) {
     }
 }
 
+static void take_chains(const json_t *j, tbg_ensemble_chains *c) {
+    take_real(j, "frames_per_independent_frame", &c->inefficiency);
+    c->inefficiency = c->inefficiency >= 1 && c->inefficiency < 1e12 ? c->inefficiency : 0;
+    c->converged = json_is_true(json_object_get(j, "converged"));
+    take_text(j, "advice", c->advice, sizeof c->advice);
+    const json_t *errors = json_object_get(j, "dF_error");
+    for (size_t k = 0; k < json_array_size(errors) && k < TBG_TORSIONS_MOST; k++) {
+        const json_t *value = json_array_get(errors, k);
+        c->dF_error[c->n_errors++] = json_is_number(value) ? json_number_value(value) : NAN;
+    }
+}
+
 /* What the metadata say; keys that are absent or of another type are left alone. */
 static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     json_error_t error;
@@ -145,7 +157,7 @@ static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     take_real(j, "forward_backward_position_nm", &i->forward_backward_position);
     take_real(j, "forward_backward_log_q", &i->forward_backward_log_q);
     take_warnings(json_object_get(j, "warnings"), i->warnings, sizeof i->warnings);
-    take_real(j, "frames_per_independent_frame", &i->inefficiency);
+    take_chains(json_object_get(j, "chains"), &i->chains);
     const json_t *seed = json_object_get(j, "seed");
     i->seed = json_is_string(seed) ? strtoull(json_string_value(seed), NULL, 10)
                                    : (uint64_t)json_integer_value(seed);

@@ -19,8 +19,8 @@ static void diagnose(const tbg_ensemble *e, const tbg_selection *s, const short 
             out->weight += s->weight[i];
         }
     out->n_effective = tbg_effective_size(out->n, inside);
-    if (e->info.inefficiency > 0) /* frames of chains: correlated, of equal weight */
-        out->n_effective = (double)out->n / e->info.inefficiency;
+    if (e->info.chains.inefficiency > 0) /* frames of chains: correlated, of equal weight */
+        out->n_effective = (double)out->n / e->info.chains.inefficiency;
     else if (e->weighted && out->n >= TBG_STATE_TAIL)
         out->pareto_k = tbg_pareto_k(out->n, inside, scratch);
 }
@@ -41,7 +41,8 @@ int tbg_states_diagnose(const tbg_ensemble *e, const tbg_selection *s, const sho
     d->bootstrap_error = d->dF.error;
     d->reliable = e->weighted && trusted && !is_poor(&d->state[0]) && !is_poor(&d->state[1]);
     double before = log((double)d->state[0].n) - log((double)d->state[1].n);
-    if (e->weighted && !d->reliable && isfinite(d->dF.value)) { /* both states have samples */
+    if (e->weighted && !d->reliable && isfinite(d->dF.value) &&
+        !(e->info.chains.inefficiency > 0)) { /* both states have samples */
         d->dF.error = hypot(isfinite(d->dF.error) ? d->dF.error : 0, d->dF.value - before);
         d->low = d->dF.value - 1.96 * d->dF.error;
         d->high = d->dF.value + 1.96 * d->dF.error;

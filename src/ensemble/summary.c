@@ -51,14 +51,17 @@ static int bootstrap(const tbg_ensemble *e, const tbg_selection *s, int replicas
         d->dF.error = spread.error;
         d->low = spread.low;
         d->high = spread.high;
-        if (out->inefficiency > 1) { /* the bootstrap takes frames of chains for independent */
-            d->dF.error *= sqrt(out->inefficiency);
+        if (out->inefficiency > 0) { /* the bootstrap takes frames of chains for independent */
+            const tbg_ensemble_chains *c = &e->info.chains;
+            d->dF.error = t < c->n_errors && c->dF_error[t] > 0 ? c->dF_error[t]
+                                                                : d->dF.error * sqrt(out->inefficiency);
             d->low = d->dF.value - 1.96 * d->dF.error;
             d->high = d->dF.value + 1.96 * d->dF.error;
         }
         d->out_of_reach = !strcmp(e->molecule->residues[torsions[t].residue].name, "PRO");
-        status = tbg_states_diagnose(e, s, bins + (size_t)t * (size_t)s->n,
-                                     out->inefficiency > 0 || out->pareto_k <= out->pareto_k_limit, d);
+        status = tbg_states_diagnose(
+            e, s, bins + (size_t)t * (size_t)s->n,
+            out->inefficiency > 0 ? e->info.chains.converged : out->pareto_k <= out->pareto_k_limit, d);
     }
     free(torsions);
     free(bins);
@@ -104,7 +107,7 @@ static void advise_states(tbg_ensemble_summary *s) {
     add(s, ", use --refine, or a model trained on phi-balanced data (phi_bias).");
 }
 
-static void advise(tbg_ensemble_summary *s) {
+static void advise(const tbg_ensemble *e, tbg_ensemble_summary *s) {
     char *text = s->advice;
     size_t size = sizeof s->advice;
     double valid = s->n_generated ? 100.0 * (double)s->n_valid / (double)s->n_generated : 0;
@@ -123,14 +126,8 @@ static void advise(tbg_ensemble_summary *s) {
             "averages "
             "over them are biased by an unknown amount; sample without --no-weights for unbiased averages.");
     else if (s->inefficiency > 0)
-        snprintf(
-            text, size,
-            "Frames of Markov chains that take the flow's samples as proposals: each counts the same, and "
-            "%.3g "
-            "of "
-            "them are worth one independent frame, as the errors here assume. Whether the chains converged, "
-            "summary.json says under refine.",
-            s->inefficiency);
+        snprintf(text, size, "Frames of Markov chains, %.3g worth one independent frame. %s", s->inefficiency,
+                 e->info.chains.advice);
     else if (!(s->pareto_k <= s->pareto_k_limit)) {
         char k[32];
         if (isfinite(s->pareto_k))
@@ -170,7 +167,7 @@ static void advise(tbg_ensemble_summary *s) {
 
 int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_summary *out) {
     *out = (tbg_ensemble_summary){
-        .n_generated = e->n, .weighted = e->weighted, .inefficiency = e->info.inefficiency};
+        .n_generated = e->n, .weighted = e->weighted, .inefficiency = e->info.chains.inefficiency};
     out->ess_raw = (tbg_estimate){NAN, NAN};
     out->ess_raw_per_generated = out->ess_clipped = out->ess_clipped_per_generated = out->n_effective = NAN;
     out->pareto_k = out->pareto_k_limit = out->nll_mean = out->nll_published = NAN;
@@ -227,7 +224,7 @@ int tbg_ensemble_summarise(const tbg_ensemble *e, int replicas, tbg_ensemble_sum
     if (status == TBG_OK && s.n && e->weighted && !(out->inefficiency > 0))
         status = tbg_spread_weights(e, &s, replicas, out);
     out->valid_spread = tbg_spread_share(s.n, e->n);
-    advise(out);
+    advise(e, out);
     free(scratch);
     tbg_selection_free(&s);
     return status;
@@ -284,6 +281,14 @@ static json_t *warnings(const char *text) {
     return list;
 }
 
+static json_t *chains_json(const tbg_ensemble_chains *c) {
+    json_t *errors = json_array();
+    for (int k = 0; k < c->n_errors; k++)
+        json_array_append_new(errors, tbg_ensemble_json_real(c->dF_error[k]));
+    return json_pack("{s:f, s:b, s:o, s:o}", "frames_per_independent_frame", c->inefficiency, "converged",
+                     c->converged, "dF_error", errors, "advice", text_or_null(c->advice));
+}
+
 json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     const tbg_ensemble_info *i = &e->info;
     json_t *j = json_object();
@@ -307,8 +312,8 @@ json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     json_object_set_new(j, "forward_backward_log_q", tbg_ensemble_json_real(i->forward_backward_log_q));
     json_object_set_new(j, "forward_backward_n", json_integer(i->forward_backward_n));
     json_object_set_new(j, "warnings", warnings(i->warnings));
-    if (i->inefficiency > 0)
-        json_object_set_new(j, "frames_per_independent_frame", tbg_ensemble_json_real(i->inefficiency));
+    if (i->chains.inefficiency > 0)
+        json_object_set_new(j, "chains", chains_json(&i->chains));
     json_object_set_new(j, "version", json_string(TBG_VERSION));
     return j;
 }

@@ -408,9 +408,15 @@ int tbg_refine_ensemble(const tbg_refine *r, const tbg_refine_summary *s, const 
         return status;
     }
     e->info = *info;
-    e->info.inefficiency = fmax(s->u_inefficiency, 1);
-    for (int k = 0; k < s->n_marks; k++)
-        e->info.inefficiency = fmax(e->info.inefficiency, s->marks[k].inefficiency);
+    tbg_ensemble_chains *chains = &e->info.chains;
+    chains->inefficiency = fmax(s->u_inefficiency, 1);
+    chains->converged = s->converged;
+    chains->n_errors = s->n_marks;
+    snprintf(chains->advice, sizeof chains->advice, "%s", s->advice);
+    for (int i = 0; i < s->n_marks; i++) {
+        chains->inefficiency = fmax(chains->inefficiency, s->marks[i].inefficiency);
+        chains->dF_error[i] = s->marks[i].dF.error;
+    }
     size_t size = r->target.size, k = 0;
     for (int c = 0; c < r->chains; c++)
         for (long t = s->burn_in; t < r->done; t++, k++) {

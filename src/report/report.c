@@ -68,9 +68,10 @@ static void legend(tbg_text *t, const tbg_plot_data *d, int dashed) {
 
 /* ---- head ---- */
 
-static void verdict(tbg_text *t, const tbg_ensemble_summary *s) {
+static void verdict(tbg_text *t, const tbg_ensemble *e, const tbg_ensemble_summary *s) {
     const char *kind = "good";
-    if (!s->n_valid || (s->weighted && !(s->inefficiency > 0) && !(s->pareto_k <= s->pareto_k_limit)))
+    int trusted = s->inefficiency > 0 ? e->info.chains.converged : s->pareto_k <= s->pareto_k_limit;
+    if (!s->n_valid || (s->weighted && !trusted))
         kind = "bad";
     else if (!s->weighted || s->n_effective < 100)
         kind = "fair";
@@ -473,7 +474,7 @@ static int page(tbg_text *t, const tbg_plot_data *d, const tbg_evaluation *evalu
     tbg_text_add(t, " &middot; ");
     count(t, d->summary->n_generated);
     tbg_text_add(t, " samples</p>");
-    verdict(t, d->summary);
+    verdict(t, d->ensemble, d->summary);
     warnings(t, i->warnings);
     tiles(t, d->summary);
     if (d->selection->n) {

@@ -62,6 +62,9 @@ static void files_and_threads(void **state) {
     same("a", "b");
     assert_int_equal(sample(COMMON CHAINS "-n 8 --threads 2", "c"), 0);
     same("a/refined", "c/refined");
+    assert_int_equal(sample(COMMON CHAINS "-n 8 --resume --refine-within --refine-chains 4 --threads 2", "b"),
+                     0);
+    assert_true(printed("b/summary.json", "acceptance ratios"));
     assert_true(access(temporary_path("a/partial"), F_OK) != 0);
     assert_ok(tbg_ensemble_read(temporary_path("a/refined"), &e));
     assert_ok(tbg_ensemble_summarise(e, 20, &s));
@@ -69,9 +72,13 @@ static void files_and_threads(void **state) {
                 e->info.temperature == 300);
     for (long i = 0; i < e->n; i++)
         assert_true(e->log_weight[i] == 0 && isfinite(e->reduced_energy[i]) && isfinite(e->log_q[i]));
+    const tbg_ensemble_chains *c = &e->info.chains;
+    assert_true(c->inefficiency >= 1 && !c->converged && c->n_errors == 1 && !s.dF[0].reliable);
+    assert_non_null(strstr(c->advice, "Not converged"));
+    assert_non_null(strstr(s.advice, "Not converged"));
     tbg_ensemble_free(e);
-    const char *const files[] = {"a/summary.json", "a/refined/summary.json", "b/refined/summary.json"};
-    for (int i = 0; i < 3; i++) {
+    const char *const files[] = {"a/summary.json", "a/refined/summary.json"};
+    for (int i = 0; i < 2; i++) {
         json_error_t error;
         json_t *j = json_load_file(temporary_path(files[i]), 0, &error), *r = json_object_get(j, "refine");
         assert_true(json_is_object(r) && json_object_get(j, "n_generated"));
