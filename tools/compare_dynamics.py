@@ -5,9 +5,11 @@ histograms of phi and psi, each difference in units of its statistical error.
 
 Each start is a structure that `tbg simulate` uses for its independent runs (random torsions, minimised). From each, tbg
 runs 16 conformations (one SIMD block) and OpenMM one, on one thread, OpenMM as long as --openmm-seconds allows (tbg
-then as long in simulated time). The first tenth is dropped. Flips of phi between 0 < phi < 2 and the rest take
-nanoseconds, more than such runs have, so their number is a matter of chance: everything is compared among the frames of
-one state of all phi, the one that both programs have seen most. Errors: variance within runs with the statistical
+then as long in simulated time). The first tenth is dropped. How often
+such short runs visit which conformation is a matter of chance, and moves every mean; so means are compared conformation
+by conformation: cells of 60 degrees in all phi and psi, tbg's cell means weighted as OpenMM visited the cells. The
+histograms of phi and psi are compared by themselves, among the frames of the state of phi (inside or outside 0 < phi < 2)
+that both have seen most, since flips of it are the rarest. Errors: variance within runs with the statistical
 inefficiency of each series, or the spread between runs if that is larger.
 
 Needs OpenMM's Python package (Debian python3-simtk: run with /usr/bin/python3). For checking only.
@@ -193,21 +195,41 @@ def turn(x, torsion):
 
 
 class Comparison:
-    def __init__(self, chosen):
+    def __init__(self, chosen, cells):
         self.z = {}
         self.chosen = chosen  # for either side, a mask [n] per run
+        self.cells = cells    # for either side, cell numbers [n] per run
 
-    def add(self, family, name, ours, theirs, report=None):
-        """ours, theirs: one series per run, of all frames."""
-        sides = [mean_and_error([a[mask] for a, mask in zip(runs, masks)])
-                 for runs, masks in zip((ours, theirs), self.chosen)]
-        (a, ea), (b, eb) = sides
+    def note(self, family, name, ours, theirs, report):
+        (a, ea), (b, eb) = ours, theirs
         if not ea + eb > 0:
             return
         z = (a - b) / math.sqrt(ea + eb)
         self.z.setdefault(family, []).append((z, name))
         if report:
             print(f"| {report} | {a:.3f} +- {math.sqrt(ea):.3f} | {b:.3f} +- {math.sqrt(eb):.3f} | {z:+.1f} |")
+
+    def add(self, family, name, ours, theirs, report=None):
+        """ours, theirs: one series per run. Means over OpenMM's cells."""
+        labels, values = numpy.concatenate(self.cells[0]), numpy.concatenate(ours)
+        count = numpy.bincount(labels, minlength=self.n_cells())
+        means = numpy.bincount(labels, values, self.n_cells()) / numpy.maximum(count, 1)
+        share = numpy.bincount(numpy.concatenate([c[count[c] >= 100] for c in self.cells[1]]), minlength=self.n_cells())
+        share = share / share.sum()
+        residual = [a - means[c] for a, c in zip(ours, self.cells[0])]
+        g = numpy.mean([inefficiency(a) for a in residual])
+        square = numpy.bincount(labels, numpy.concatenate(residual)**2, self.n_cells()) / numpy.maximum(count, 1)
+        own = float((share**2 * square * g / numpy.maximum(count, 1)).sum())
+        mean = float((share * means).sum())
+        off, error = mean_and_error([(a - means[c])[count[c] >= 100] for a, c in zip(theirs, self.cells[1])])
+        self.note(family, name, (mean, own), (mean + off, error), report)
+
+    def n_cells(self):
+        return 1 + max(int(c.max()) for side in self.cells for c in side)
+
+    def add_bin(self, family, name, ours, theirs):
+        self.note(family, name, *[mean_and_error([a[mask] for a, mask in zip(runs, masks)])
+                                  for runs, masks in zip((ours, theirs), self.chosen)], None)
 
     def summary(self, family):
         z = self.z[family]
@@ -244,24 +266,26 @@ def simulate(arguments):
 
 
 def choose_state(data):
-    """Masks of the frames in the state of all phi that both sides have seen most, and a sentence about it."""
+    """Masks of the frames in the state of all phi that both sides have seen most, cells, and a sentence about the state."""
     phis = [t for name, t in data["tuples"][2] if name.startswith("phi")]
     labels = [[sum(((turn(x, t) > 0) & (turn(x, t) < 114.6)) << k for k, t in enumerate(phis)) + 0 * x[:, 0, 0]
                for x in data[side][0]] for side in ("tbg", "openmm")]
     share = [[numpy.mean(numpy.concatenate(side) == s) for s in range(1 << len(phis))] for side in labels]
     best = int(numpy.argmax(numpy.minimum(*share)))
     flips = [sum(int((numpy.diff(a) != 0).sum()) for a in side) for side in labels]
-    told = f"frames compared: phi {'inside' if best else 'outside'} 0 < phi < 2, {100 * share[0][best]:.1f} % of tbg's, " \
+    told = f"histograms: phi {'inside' if best else 'outside'} 0 < phi < 2, {100 * share[0][best]:.1f} % of tbg's, " \
            f"{100 * share[1][best]:.1f} % of OpenMM's; {flips[0]} and {flips[1]} flips\n"
-    return [[a == best for a in side] for side in labels], told
+    cells = [[sum((turn(x, t) // 60 + 3).astype(int) % 6 * 6**k for k, (_, t) in enumerate(data["tuples"][2]))
+              for x in data[side][0]] for side in ("tbg", "openmm")]
+    return [[a == best for a in side] for side in labels], cells, told
 
 
 def compare(data):
     (x1, e1, t1), (x2, e2, t2) = data["tbg"], data["openmm"]
     bonds, angles, torsions = data["tuples"]
-    chosen, told = choose_state(data)
+    chosen, cells, told = choose_state(data)
     print(data["title"] + "\n" + told)
-    c = Comparison(chosen)
+    c = Comparison(chosen, cells)
     print("| mean | tbg | OpenMM | difference / error |\n|---|---|---|---|")
     c.add("energies", "total", [sum(e.values()) for e in e1], [sum(e.values()) for e in e2], "potential energy, kJ/mol")
     for name in e2[0]:
@@ -281,8 +305,8 @@ def compare(data):
     for name, t in torsions:
         a, b = [turn(x, t) for x in x1], [turn(x, t) for x in x2]
         for low in range(-180, 180, 30):
-            c.add(f"histogram of {name}", f"{low} to {low + 30}", [(v >= low) & (v < low + 30) for v in a],
-                  [(v >= low) & (v < low + 30) for v in b])
+            c.add_bin(f"histogram of {name}", f"{low} to {low + 30}", [(v >= low) & (v < low + 30) for v in a],
+                      [(v >= low) & (v < low + 30) for v in b])
     print("\n| quantities | number | rms of difference / error | largest |\n|---|---|---|---|")
     for family in c.z:
         c.summary(family)

@@ -1,11 +1,12 @@
 /* reference.c: the double-precision oracle, one configuration at a time, one plain loop per kind of term.
  *
  * Numbers match OpenMM 7.7's Reference platform with the force fields of src/forcefield (tests/energy):
- *   bond, angle, torsion   harmonic, harmonic, cosine series; torsion gradient after Blondel and Karplus
- * (1996) nonbonded              Lennard-Jones 12-6 with Lorentz-Berthelot rules, Coulomb; cutoff see
- * tbg/system.h generalised Born       Onufriev, Bashford, Case (2004) with the Hawkins-Cramer-Truhlar
- * integrals, models I and II, as tbg/system.h states them; surface term after Schaefer, Bartels and Karplus
- * (1998) Index letters: i, j, k, l atoms; a axis. Refuses nothing: overlapping atoms give Inf or NaN. */
+ * - bond, angle, torsion: harmonic, harmonic, cosine series; torsion gradient after Blondel and Karplus, 1996
+ * - nonbonded: Lennard-Jones 12-6 with Lorentz-Berthelot rules, Coulomb; cutoff: tbg/system.h
+ * - generalised Born: Onufriev, Bashford, Case, 2004, with the Hawkins-Cramer-Truhlar integrals, models I, II,
+ *   as tbg/system.h states them; surface term after Schaefer, Bartels and Karplus, 1998
+ *
+ * Index letters: i, j, k, l atoms; a axis. Refuses nothing: overlapping atoms give Inf or NaN. */
 #include "energy/reference.h"
 #include "base/memory.h"
 #include "energy/engine.h"
@@ -22,6 +23,13 @@ static inline void difference(const double *x, int i, int j, double d[3]) {
 
 static inline double dot(const double u[3], const double v[3]) {
     return u[0] * v[0] + u[1] * v[1] + u[2] * v[2];
+}
+
+/* d = x_i - x_j, *r its length. 0 if that is beyond the cutoff. */
+static inline int within(const tbg_system *s, const double *x, int i, int j, double d[3], double *r) {
+    difference(x, i, j, d);
+    *r = sqrt(dot(d, d));
+    return !(s->cutoff > 0 && *r >= s->cutoff);
 }
 
 static inline void cross(const double u[3], const double v[3], double w[3]) {
@@ -135,10 +143,8 @@ static double nonbonded(const tbg_system *s, const double *x, double *f) {
     double energy = 0, shift = s->cutoff > 0 ? 1 / s->cutoff : 0, slope;
     for (int t = 0; t < s->n_pairs; t++) {
         int i = s->pairs[t][0], j = s->pairs[t][1];
-        double d[3];
-        difference(x, i, j, d);
-        double r = sqrt(dot(d, d));
-        if (s->cutoff > 0 && r >= s->cutoff)
+        double d[3], r;
+        if (!within(s, x, i, j, d, &r))
             continue;
         energy += pair_energy(r, 0.5 * (s->sigma[i] + s->sigma[j]), sqrt(s->epsilon[i] * s->epsilon[j]),
                               s->coulomb * s->charge[i] * s->charge[j], shift, &slope);
@@ -182,10 +188,8 @@ static double generalised_born(const tbg_system *s, const double *x, double *f, 
         for (int j = 0; j < n; j++) {
             if (j == i)
                 continue;
-            double d[3];
-            difference(x, i, j, d);
-            double r = sqrt(dot(d, d));
-            if (!(cutoff > 0 && r >= cutoff))
+            double d[3], r;
+            if (within(s, x, i, j, d, &r))
                 I += descreening(r, o, s->gb_screen[j] * (s->gb_radius[j] - s->gb_offset), &slope);
         }
         double psi = I * o, argument = psi * (s->gb_alpha + psi * (-s->gb_beta + psi * s->gb_gamma));
@@ -201,12 +205,11 @@ static double generalised_born(const tbg_system *s, const double *x, double *f, 
     }
     for (int i = 0; i < n; i++)
         for (int j = i + 1; j < n; j++) {
-            double d[3];
-            difference(x, i, j, d);
-            double r2 = dot(d, d), r = sqrt(r2);
-            if (cutoff > 0 && r >= cutoff)
+            double d[3], r;
+            if (!within(s, x, i, j, d, &r))
                 continue;
-            double bb = B[i] * B[j], e = exp(-r2 / (4 * bb)), f2 = r2 + bb * e, fgb = sqrt(f2);
+            double r2 = dot(d, d), bb = B[i] * B[j], e = exp(-r2 / (4 * bb)), f2 = r2 + bb * e,
+                   fgb = sqrt(f2);
             double qq = -prefactor * s->charge[i] * s->charge[j];
             energy += qq * (1 / fgb - shift);
             if (!f)
@@ -222,10 +225,8 @@ static double generalised_born(const tbg_system *s, const double *x, double *f, 
         for (int j = 0; j < n; j++) {
             if (j == i)
                 continue;
-            double d[3];
-            difference(x, i, j, d);
-            double r = sqrt(dot(d, d));
-            if (cutoff > 0 && r >= cutoff)
+            double d[3], r;
+            if (!within(s, x, i, j, d, &r))
                 continue;
             descreening(r, s->gb_radius[i] - s->gb_offset, s->gb_screen[j] * (s->gb_radius[j] - s->gb_offset),
                         &slope);
