@@ -5,16 +5,17 @@ histograms of phi and psi, each difference in units of its statistical error.
 
 Each start is a structure that `tbg simulate` uses for its independent runs (random torsions, minimised). From each, tbg
 runs 16 conformations (one SIMD block) and OpenMM one, on one thread, OpenMM as long as --openmm-seconds allows (tbg
-then as long in simulated time). The first tenth is dropped. How often
-such short runs visit which conformation is a matter of chance, and moves every mean; so means are compared conformation
-by conformation: cells of 60 degrees in all phi and psi, tbg's cell means weighted as OpenMM visited the cells. The
+then as long in simulated time). The first tenth is dropped. How often such short runs visit which conformation is a
+matter of chance, and moves every mean; so means are compared conformation by conformation: cells of 60 degrees in all phi
+and psi, tbg's cell means weighted as OpenMM visited the cells. The
 histograms of phi and psi are compared by themselves, among the frames of the state of phi (inside or outside 0 < phi < 2)
 that both have seen most, since flips of it are the rarest. Errors: variance within runs with the statistical
-inefficiency of each series, or the spread between runs if that is larger.
+inefficiency of each series, or the spread between tbg's runs (as many as 16 for each of OpenMM's, of the same length) if
+that is larger.
 
 Needs OpenMM's Python package (Debian python3-simtk: run with /usr/bin/python3). For checking only.
 
-usage: python3 tools/compare_dynamics.py SEQUENCE FORCEFIELD [--starts 6] [--openmm-seconds 120] [--tbg build/tbg]
+usage: python3 tools/compare_dynamics.py SEQUENCE FORCEFIELD [--starts 6] [--openmm-seconds 120] [--seed 1] [--tbg build/tbg]
        [--keep FILE: save the series there, or only compare those saved]
 """
 import argparse
@@ -94,12 +95,12 @@ def run_openmm(arguments, start, index, seconds):
         force.setForceGroup(group)
         names.append(type(force).__name__)
     integrator = openmm.LangevinMiddleIntegrator(temperature, FRICTION, step)
-    integrator.setRandomNumberSeed(1000 + index)
+    integrator.setRandomNumberSeed(1000 * arguments.seed + index)
     platform = openmm.Platform.getPlatformByName(platform)
     context = openmm.Context(system, integrator, platform, {"Threads": "1"} if platform.getName() == "CPU" else {})
     context.setPositions(pdb.positions)
     openmm.LocalEnergyMinimizer.minimize(context, 1.0)
-    context.setVelocitiesToTemperature(temperature, 2000 + index)
+    context.setVelocitiesToTemperature(temperature, 1000 * arguments.seed + 500 + index)
     masses = numpy.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())])
     frames, kinetic, energies = [], [], {name: [] for name in names}
     end = time.process_time() + seconds
@@ -121,7 +122,7 @@ def run_tbg(arguments, start, index, picoseconds, folder):
     table = os.path.join(folder, f"run{index}.safetensors")
     diagnostics = json.loads(tbg(
         arguments, "simulate", start, "-f", arguments.forcefield, "--runs", str(LANES), "--same-start", "--threads", "1",
-        "--friction", str(FRICTION), "--timestep", str(step * 1000), "--seed", str(index + 1), "-q", "--json",
+        "--friction", str(FRICTION), "--timestep", str(step * 1000), "--seed", str(1000 * arguments.seed + index), "-q", "--json",
         "--equilibrate", str(picoseconds / 10 / 1000), "--time", str(picoseconds * 0.9 / 1000), "--save-every",
         str(INTERVAL), "-o", data))
     report = json.loads(tbg(arguments, "energy", start, data, "-f", arguments.forcefield, "--json", "--forces", table))
@@ -144,16 +145,18 @@ def inefficiency(a):
     return max(1.0, 1 + 2 * (c[1:zero] * (1 - numpy.arange(1, zero) / n)).sum())
 
 
-def mean_and_error(runs):
-    """Mean of all values of all runs and its squared error; runs: list of series of any length."""
+def mean_and_error(runs, like=None):
+    """Mean of all values of all runs and its squared error; runs: list of series of any length. like: many runs of the
+    same length and, if the two programs agree, the same spread between runs: it shows what is slower than a run."""
     runs = [numpy.asarray(a, dtype=float) for a in runs if len(a) > 20]
     n = sum(map(len, runs))
     mean = sum(a.sum() for a in runs) / n
     variance = sum(((a - mean)**2).sum() for a in runs) / n
     g = sum(inefficiency(a) * len(a) for a in runs) / n if variance > 0 else 1.0
     square = variance * g / n
-    if len(runs) > 2:  # what differs from run to run is seen
-        square = max(square, sum((len(a) / n * (a.mean() - mean))**2 for a in runs) * len(runs) / (len(runs) - 1))
+    means = [a.mean() for a in (like or runs) if len(a) > 20]
+    if len(means) > 2:
+        square = max(square, float(numpy.var(means, ddof=1)) * sum((len(a) / n)**2 for a in runs))
     return mean, square
 
 
@@ -221,15 +224,15 @@ class Comparison:
         square = numpy.bincount(labels, numpy.concatenate(residual)**2, self.n_cells()) / numpy.maximum(count, 1)
         own = float((share**2 * square * g / numpy.maximum(count, 1)).sum())
         mean = float((share * means).sum())
-        off, error = mean_and_error([(a - means[c])[count[c] >= 100] for a, c in zip(theirs, self.cells[1])])
+        off, error = mean_and_error([(a - means[c])[count[c] >= 100] for a, c in zip(theirs, self.cells[1])], residual)
         self.note(family, name, (mean, own), (mean + off, error), report)
 
     def n_cells(self):
         return 1 + max(int(c.max()) for side in self.cells for c in side)
 
     def add_bin(self, family, name, ours, theirs):
-        self.note(family, name, *[mean_and_error([a[mask] for a, mask in zip(runs, masks)])
-                                  for runs, masks in zip((ours, theirs), self.chosen)], None)
+        ours, theirs = ([a[mask] for a, mask in zip(runs, masks)] for runs, masks in zip((ours, theirs), self.chosen))
+        self.note(family, name, mean_and_error(ours), mean_and_error(theirs, ours), None)
 
     def summary(self, family):
         z = self.z[family]
@@ -320,6 +323,7 @@ def main():
     parser.add_argument("--openmm-seconds", type=float, default=120)
     parser.add_argument("--tbg", default="build/tbg")
     parser.add_argument("--keep")
+    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.keep and os.path.exists(arguments.keep):
         with open(arguments.keep, "rb") as f:
