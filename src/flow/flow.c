@@ -27,7 +27,7 @@ void tbg_flow_defaults(tbg_flow_options *o) {
                             .solver_tolerance = 3e-6,
                             .steps = 24,
                             .tolerance = 0.01,
-                            .most_refinements = 3,
+                            .most_refinements = 5,
                             .most_steps = 5000,
                             .graded_d = -1,
                             .weights = 1};

@@ -22,7 +22,7 @@ static void write_model(void) {
     assert_ok(tbg_model_create(&spec, 4, &m));
     const tbg_parameter *p = tbg_model_tensor(m, "egnn.gcl_0.harmonic_gate.bias");
     assert_non_null(p);
-    m->values[p->offset] = 0.1f;
+    m->values[p->offset] = 0.01f; /* small: outside of training the clamp of rho makes the divergence jump */
     m->forcefield = strdup("amber99sbildn-obc");
     m->temperature = 300;
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
@@ -72,9 +72,10 @@ static void finds_what_sample_wrote(void **state) {
     tbg_ensemble *e;
     tbg_trajectory *t;
     assert_int_equal(tbg_run("sample ACE-A-NME --model model.safetensors -n 12 --solver-tolerance 1e-7 "
-                             "--tolerance 0.001 -o e"),
+                             "--tolerance 1e-4 -o e"),
                      0);
-    if (tbg_run("density ACE-A-NME e/ensemble.nc --model model.safetensors --solver-tolerance 1e-7 --json -o "
+    if (tbg_run("density ACE-A-NME e/ensemble.nc --model model.safetensors --solver-tolerance 1e-7 "
+                "--tolerance 1e-4 --json -o "
                 "d.nc"))
         fail_msg("density failed%s", printed("err.txt", "-") ? "" : "");
     snprintf(path, sizeof path, "%s/e", folder);
@@ -109,7 +110,7 @@ static void finds_what_sample_wrote(void **state) {
     assert_true(fabs(figure("ess_from_data") - ess) <= 1e-6 * ess);
     /* Every third frame alone gives the same numbers. */
     assert_int_equal(tbg_run("density ACE-A-NME e/ensemble.nc --model model.safetensors --solver-tolerance "
-                             "1e-7 --tolerance 0.001 -n 4 "
+                             "1e-7 --tolerance 1e-4 -n 4 "
                              "--no-energies --threads 1 -o some.nc"),
                      0);
     assert_true(printed("out.txt", "NLL, published convention"));
