@@ -35,6 +35,8 @@ typedef struct {
     tbg_session *session;
     tbg_engine *engine; /* NULL without weights */
     tbg_flow_options flow;
+    tbg_checker *checker;
+    double *checked; /* [3 n_atoms] */
     const char *forcefield;
     double temperature;
     char *text; /* settings that decide the result */
@@ -47,6 +49,8 @@ typedef struct {
 
 static void release(work *w) {
     tbg_engine_free(w->engine);
+    tbg_checker_free(w->checker);
+    free(w->checked);
     tbg_session_free(w->session);
     tbg_conditioning_free(w->conditioning);
     if (w->model_system != w->system)
@@ -59,6 +63,17 @@ static void release(work *w) {
 }
 
 /* ---- preparation ---- */
+
+/* Only valid configurations get a weight: the others' divergences would be for nothing. */
+static int wants_density(void *context, int sample, const double *x) {
+    const work *w = context;
+    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    (void)sample;
+    for (size_t k = 0; k < n3; k++)
+        w->checked[k] = x[k] / w->model->spec.scale;
+    int verdict = tbg_check(w->checker, w->checked);
+    return verdict == TBG_VALID || verdict == TBG_MIRRORED;
+}
 
 static int prepare(const settings *o, work *w) {
     TBG_TRY(tbg_flow_check(&w->flow));
@@ -87,6 +102,12 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
     if (!o->no_weights)
         TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
+    TBG_TRY(tbg_checker_create(w->molecule, &w->checker));
+    w->checked = TBG_NEW(double, 3 * (size_t)w->molecule->n_atoms);
+    if (!w->checked)
+        return TBG_FAILED;
+    w->flow.wanted = wants_density;
+    w->flow.context = w;
     sample_warn(w->model, w->molecule, w->forcefield, w->temperature, sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->model, w->molecule, w->forcefield, w->temperature,
                             w->engine ? tbg_engine_name(w->engine) : "none", tbg_session_backend(w->session),
@@ -113,7 +134,7 @@ static int look_back(work *w, long first, long m, const tbg_conditioning *const 
             sum += e * e;
         }
         w->table.back_position[first + i] = sum / (double)n3;
-        w->table.back_log_q[first + i] = forward[i].log_q - result[i].log_q;
+        w->table.back_log_q[first + i] = forward[i].log_q - result[i].log_q; /* NaN: density not wanted */
     }
     free(back);
     free(result);
@@ -268,7 +289,7 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     TBG_TRY(tbg_ensemble_create(w->molecule, w->done, &e));
     size_t n3 = 3 * (size_t)t->n_atoms;
     double squares = 0, log_q = 0, velocities = 0;
-    long k = 0, looked = 0;
+    long k = 0, looked = 0, compared = 0;
     for (long i = 0; i < t->n; i++) {
         if (!t->have[i])
             continue;
@@ -279,7 +300,10 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
         velocities += t->velocities[i];
         if (!isnan(t->back_position[i])) {
             squares += t->back_position[i];
-            log_q += t->back_log_q[i] * t->back_log_q[i];
+            if (!isnan(t->back_log_q[i])) {
+                log_q += t->back_log_q[i] * t->back_log_q[i];
+                compared++;
+            }
             looked++;
         }
     }
@@ -297,7 +321,7 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     info->evaluations = w->done ? velocities / (double)w->done : NAN;
     info->forward_backward_n = looked;
     info->forward_backward_position = looked ? sqrt(squares / (double)looked) : NAN;
-    info->forward_backward_log_q = looked && e->weighted ? sqrt(log_q / (double)looked) : NAN;
+    info->forward_backward_log_q = compared && e->weighted ? sqrt(log_q / (double)compared) : NAN;
     tbg_ensemble_weigh(e);
     w->info = *info;
     *out = e;

@@ -29,13 +29,18 @@ typedef struct {
     int most_steps;          /* per sample; more: the sample is given up */
     double graded_d;         /* graded time of the solver and the quadrature; < 0: the model's, or 0.01 where that is 0 */
     int weights;             /* 1: log q; 0: positions only, no divergence is evaluated */
+    /* Asked for each sample that has arrived at t = 1, before its log q is found (adaptive and fixed solvers; not by
+     * tbg_flow_density): 0: nobody wants it, and its divergences are saved. sample: number in the batch; x: [n_atoms][3].
+     * NULL: all are wanted. */
+    int (*wanted)(void *context, int sample, const double *x);
+    void *context;
 } tbg_flow_options;
 void tbg_flow_defaults(tbg_flow_options *options);
 int tbg_flow_check(const tbg_flow_options *options);
 
 enum { TBG_FLOW_OK = 0, TBG_FLOW_NOT_FINITE = 1, TBG_FLOW_STEP_LIMIT = 2 };
 typedef struct {
-    double log_q;     /* of the configuration at t = 1; NaN without weights or when failed */
+    double log_q;     /* of the configuration at t = 1; NaN without weights, when not wanted or when failed */
     double log_prior; /* of the latent point */
     double log_det;   /* int_0^1 div v dt = log |det dx1/dx0| */
     double error;     /* estimated error of log_det, nats: of the quadrature, or 0 where it has no estimate */

@@ -166,7 +166,7 @@ int tbg_flow_check_consistency(tbg_session *session, const tbg_flow_options *opt
     int status =
         back && result ? tbg_flow_density(session, options, n, molecule, x, back, result) : TBG_FAILED;
     *out = (tbg_flow_consistency){0};
-    double squares = 0, log_q = 0, count = 0;
+    double squares = 0, log_q = 0, count = 0, compared = 0;
     for (int s = 0; s < n && !status; s++) {
         int n3 = 3 * molecule[s]->n_atoms;
         if (!forward[s].status && !result[s].status) {
@@ -177,8 +177,9 @@ int tbg_flow_check_consistency(tbg_session *session, const tbg_flow_options *opt
                 squares += e * e;
             }
             count += n3;
-            if (options->weights) {
+            if (options->weights && isfinite(forward[s].log_q)) { /* wanted when it was sampled */
                 double e = fabs(forward[s].log_q - result[s].log_q);
+                compared++;
                 out->log_q_largest = fmax(out->log_q_largest, e);
                 log_q += e * e;
             }
@@ -188,7 +189,7 @@ int tbg_flow_check_consistency(tbg_session *session, const tbg_flow_options *opt
     }
     if (out->n) {
         out->rms = sqrt(squares / count);
-        out->log_q_rms = sqrt(log_q / out->n);
+        out->log_q_rms = compared ? sqrt(log_q / compared) : 0;
     }
     free(back);
     free(result);

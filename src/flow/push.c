@@ -187,8 +187,20 @@ static int add_nodes(pusher *P, int intervals, int first) {
     return m ? evaluate_nodes(P, m) : TBG_OK;
 }
 
+/* Samples that nobody wants the density of count as done. */
+static void drop_unwanted(pusher *P) {
+    for (int s = 0; s < P->n && P->o->wanted && P->end == 1; s++) {
+        track *T = &P->tracks[s];
+        if (!T->counted && !P->o->wanted(P->o->context, s, T->x)) {
+            T->counted = 1;
+            T->integral = T->error = NAN;
+        }
+    }
+}
+
 static int integrate(pusher *P) {
     int intervals = TBG_CLENSHAW_FIRST;
+    drop_unwanted(P);
     for (int level = 0; level <= P->o->most_refinements; level++, intervals *= 2) {
         TBG_TRY(add_nodes(P, intervals, level == 0));
         double *whole = P->weights, *half = P->weights + intervals + 1;

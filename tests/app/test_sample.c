@@ -106,8 +106,10 @@ static void files_and_chunks(void **state) {
     tbg_ensemble *e = ensemble("a");
     assert_int_equal(e->n_atoms, 22);
     assert_true(e->weighted);
-    for (long i = 0; i < e->n; i++)
-        assert_true(isfinite(e->log_q[i]) && !isnan(e->reduced_energy[i]));
+    for (long i = 0; i < e->n; i++) { /* a density is found for valid samples only */
+        int valid = e->verdict[i] == TBG_VALID || e->verdict[i] == TBG_MIRRORED;
+        assert_true((isfinite(e->log_q[i]) != 0) == valid && !isnan(e->reduced_energy[i]));
+    }
     assert_true(e->info.forward_backward_n >= 4 && e->info.forward_backward_position < 1e-3);
     assert_true(e->info.temperature == 300 && e->info.seed == 3);
     tbg_ensemble_free(e);
@@ -115,7 +117,7 @@ static void files_and_chunks(void **state) {
     snprintf(arguments, sizeof arguments, "%s -n 7 --seed 4", common);
     assert_int_equal(sample(arguments, "b"), 0);
     tbg_ensemble *x = ensemble("a"), *y = ensemble("b");
-    assert_true(x->log_q[0] != y->log_q[0]);
+    assert_true(x->positions[0] != y->positions[0]);
     tbg_ensemble_free(x);
     tbg_ensemble_free(y);
     snprintf(arguments, sizeof arguments, "%s -n 5 --no-weights", common);
@@ -123,6 +125,26 @@ static void files_and_chunks(void **state) {
     x = ensemble("b");
     assert_false(x->weighted);
     tbg_ensemble_free(x);
+}
+
+/* A trained model: its samples are valid and have densities, which the look back finds again. */
+static void weighs_what_is_valid(void **state) {
+    (void)state;
+    char arguments[800];
+    snprintf(arguments, sizeof arguments,
+             "ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 4 --seed 1 --tolerance 0.3 --check 2",
+             TBG_SOURCE_DIR);
+    assert_int_equal(sample(arguments, "v"), 0);
+    tbg_ensemble *e = ensemble("v");
+    int valid = 0;
+    for (long i = 0; i < e->n; i++) {
+        int good = e->verdict[i] == TBG_VALID || e->verdict[i] == TBG_MIRRORED;
+        valid += good;
+        assert_true((isfinite(e->log_q[i]) != 0) == good);
+    }
+    assert_true(valid >= 3);
+    assert_true(e->info.forward_backward_n == 2 && e->info.forward_backward_log_q < 0.3);
+    tbg_ensemble_free(e);
 }
 
 static void resumes(void **state) {
@@ -251,7 +273,7 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks), cmocka_unit_test(resumes),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks), cmocka_unit_test(weighs_what_is_valid), cmocka_unit_test(resumes),
                                        cmocka_unit_test(refuses), cmocka_unit_test(warns)};
     return cmocka_run_group_tests_name("sample", tests, start, stop);
 }

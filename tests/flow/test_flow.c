@@ -299,6 +299,43 @@ static void refinement(void **state) {
     assert_true(fabs(more.log_det - exact_log_det(s)) <= more.error);
 }
 
+static int wants_even(void *context, int sample, const double *x) {
+    ((double *)context)[sample] = x[0]; /* what arrived */
+    return sample % 2 == 0;
+}
+
+/* Divergences are spent on wanted samples only; nothing else changes. Densities of given configurations are always
+ * wanted. */
+static void unwanted_densities_cost_nothing(void **state) {
+    (void)state;
+    double s[N3], z[4 * N3], all[4 * N3], some[4 * N3], arrived[4];
+    int atoms[4] = {ATOMS, ATOMS, ATOMS, ATOMS};
+    widths(s);
+    random_normal(9, 4 * N3, z);
+    gaussian g = {.width = s, .n3 = N3};
+    tbg_field field = {gaussian_field, &g};
+    tbg_flow_options o = usual();
+    tbg_flow_result every[4], half[4];
+    assert_ok(tbg_flow_push(&field, &o, 0, 4, atoms, z, all, every));
+    o.wanted = wants_even;
+    o.context = arrived;
+    assert_ok(tbg_flow_push(&field, &o, 0, 4, atoms, z, some, half));
+    assert_memory_equal(all, some, sizeof all);
+    for (int b = 0; b < 4; b++) {
+        assert_int_equal(half[b].status, TBG_FLOW_OK);
+        assert_int_equal(half[b].velocities, every[b].velocities);
+        assert_true(arrived[b] == all[b * N3]);
+        if (b % 2 == 0) {
+            assert_true(half[b].log_det == every[b].log_det && half[b].error == every[b].error);
+            assert_true(half[b].divergences == every[b].divergences && every[b].divergences > 0);
+        } else
+            assert_true(isnan(half[b].log_det) && isnan(half[b].error) && half[b].divergences == 0);
+    }
+    assert_ok(tbg_flow_push(&field, &o, 1, 4, atoms, all, some, half));
+    for (int b = 0; b < 4; b++)
+        assert_true(half[b].divergences > 0 && isfinite(half[b].log_det));
+}
+
 static int bad_field(void *self, int n, const int *which, const double *t, const double *x, double *v,
                      double *divergence) {
     gaussian *g = self;
@@ -469,6 +506,7 @@ int main(void) {
                                        cmocka_unit_test(rotating_field),
                                        cmocka_unit_test(order_of_convergence),
                                        cmocka_unit_test(refinement),
+                                       cmocka_unit_test(unwanted_densities_cost_nothing),
                                        cmocka_unit_test(failures_stay_alone),
                                        cmocka_unit_test(options_are_checked),
                                        cmocka_unit_test(published_flow),
