@@ -1,14 +1,25 @@
 #!/bin/sh
-# demo.sh: the main job on a shipped model, called by ./run demo after the build.
-# Options are passed on to `tbg sample` (for example: ./run demo -n 5000).
+# demo.sh: the main job on a shipped model, called by ./run demo after the build: from a sequence to a weighted ensemble and
+# a report. Options go to `tbg sample`.
+#   ./run demo                    alanine dipeptide, by the model of its own
+#   ./run demo AG                 a dipeptide that no weight has seen, by the small transferable model
+#   ./run demo AG -n 1000
 set -eu
 cd "$(dirname "$0")/.."
-model=models/ad-improved.safetensors
-reference=data/reference/ACE-ALA-NME.nc
+peptide=ACE-ALA-NME
+case ${1:-} in
+'' | -*) ;;
+*) peptide=$1 && shift ;;
+esac
+case $peptide in
+ACE-ALA-NME) model=models/ad-improved.safetensors number=2000 ;;
+*) model=models/tbg-improved-small.safetensors number=300 ;;
+esac
+reference=data/reference/$peptide.nc
 out=out/demo
 rm -rf "$out"
-echo "run: alanine dipeptide, 2,000 weighted samples from $model" >&2
-build/tbg sample ACE-ALA-NME --model "$model" -n 2000 --seed 1 --tolerance 0.05 -o "$out" "$@"
+echo "run: $peptide, $number weighted samples from $model (minutes)" >&2
+build/tbg sample "$peptide" --model "$model" -n "$number" --seed 1 --tolerance 0.3 -o "$out" "$@"
 if [ -f "$reference" ]; then
     echo "run: comparing with $reference (our own replica exchange)" >&2
     build/tbg evaluate "$out" --reference "$reference"
