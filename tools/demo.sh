@@ -2,8 +2,8 @@
 # demo.sh: the main job on a shipped model, called by ./run demo after the build: from a sequence to a weighted ensemble and
 # a report. Options go to `tbg sample`.
 #   ./run demo                    alanine dipeptide, by the model of its own
-#   ./run demo AG                 a dipeptide that no weight has seen, by the small transferable model
-#   ./run demo AG -n 1000
+#   ./run demo GN                 a dipeptide that no weight has seen, by the small transferable model
+#   ./run demo GN -n 1000
 set -eu
 cd "$(dirname "$0")/.."
 peptide=ACE-ALA-NME
