@@ -6,7 +6,7 @@
 # usage: tools/gpu/train.sh CONFIG.yaml MINUTES [data|train|evaluate ...]     (default: all three)
 # NS, PS         production time per replica, ns (0.3), and time between frames, ps (0.2)
 # SPLITS         file of the sets (configs/splits.json); TRAIN, VAL its keys (train, val); VALIDATE: how many of VAL (16)
-# SAMPLES        weighted samples of each of the peptides in PEPTIDES ("AV DD FQ"), 64
+# SAMPLES        weighted samples of each of the peptides in PEPTIDES (the first three of those validated on), 64
 # DEVICE         cuda, cpu or auto (auto); MODEL_BACKEND: cuda or cpu ("", the best there is); START: a checkpoint
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -52,7 +52,7 @@ train() {
 evaluate() {
     local peptide folders=
     rm -rf runs/validation
-    for peptide in ${PEPTIDES:-AV DD FQ}; do
+    for peptide in ${PEPTIDES:-$(sed 's/[^A-Z ]//g' "$out/val.json" | awk '{print $1, $2, $3}')}; do
         "$tbg" sample "$peptide" --model "$out/run/last.safetensors" -n "${SAMPLES:-64}" --tolerance 0.3 \
             ${MODEL_BACKEND:+--backend "$MODEL_BACKEND"} -o "runs/validation/$peptide" || return
         folders="$folders runs/validation/$peptide"
