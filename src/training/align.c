@@ -83,9 +83,7 @@ double tbg_aligned_distance2(int n, const double *x, const double *y) {
     return squares(n, x) + squares(n, y) - 2 * best_rotation(n, x, y, q);
 }
 
-void tbg_align(int n, double *x, const double *y) {
-    double q[4];
-    best_rotation(n, x, y, q);
+static void turn(int n, double *x, const double q[4]) {
     double w = q[0], a = q[1], b = q[2], c = q[3];
     double r[3][3] = {{w * w + a * a - b * b - c * c, 2 * (a * b - w * c), 2 * (a * c + w * b)},
                       {2 * (a * b + w * c), w * w - a * a + b * b - c * c, 2 * (b * c - w * a)},
@@ -95,6 +93,12 @@ void tbg_align(int n, double *x, const double *y) {
         for (int d = 0; d < 3; d++)
             x[3 * i + d] = r[d][0] * p[0] + r[d][1] * p[1] + r[d][2] * p[2];
     }
+}
+
+void tbg_align(int n, double *x, const double *y) {
+    double q[4];
+    best_rotation(n, x, y, q);
+    turn(n, x, q);
 }
 
 void tbg_interchangeable(const tbg_conditioning *m, int *group) {
@@ -154,13 +158,13 @@ static int permute_groups(int n, double *x, const double *y, const int *group, d
 
 int tbg_align_full(int n, double *x, const double *y, const int *group, int rounds, double *scratch) {
     for (int round = 0; round < rounds; round++) {
-        double q[4], proper = best_rotation(n, x, y, q);
+        double q[4], mirrored[4], proper = best_rotation(n, x, y, q);
         for (int k = 0; k < 3 * n; k++)
             x[k] = -x[k];
-        if (best_rotation(n, x, y, q) < proper)
-            for (int k = 0; k < 3 * n; k++)
-                x[k] = -x[k];
-        tbg_align(n, x, y);
+        int reflect = !(best_rotation(n, x, y, mirrored) < proper);
+        for (int k = 0; k < 3 * n && !reflect; k++)
+            x[k] = -x[k];
+        turn(n, x, reflect ? mirrored : q);
         int changed = 0;
         if (group)
             TBG_TRY(permute_groups(n, x, y, group, scratch, &changed));
