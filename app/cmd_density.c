@@ -4,6 +4,7 @@
  * Kullback-Leibler divergence from the data and the effective sample size that sampling would have if the
  * data covered everything. Ctrl-C writes the frames that are done. */
 #include "app.h"
+#include "subject.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "tbg/energy.h"
@@ -31,29 +32,15 @@ static const char *const column_name[COLUMNS] = {"log_q", "log_weight", "reduced
 static const char *const column_unit[COLUMNS] = {"1", "1", "kT", "1"};
 
 typedef struct {
-    tbg_model *model;
-    tbg_molecule *molecule;
-    tbg_system *system, *model_system; /* of the energies; of the conditioning (the same unless overridden) */
-    tbg_conditioning *conditioning;
-    tbg_session *session;
-    tbg_engine *engine; /* NULL without energies */
+    subject on;
     tbg_flow_options flow;
-    const char *forcefield;
-    double temperature;
     int64_t n, done;            /* frames chosen, evaluated */
     double *positions, *column; /* [n][n_atoms][3] nm; [n][COLUMNS] */
     double velocities, divergences;
 } work;
 
 static void release(work *w) {
-    tbg_engine_free(w->engine);
-    tbg_session_free(w->session);
-    tbg_conditioning_free(w->conditioning);
-    if (w->model_system != w->system)
-        tbg_system_free(w->model_system);
-    tbg_system_free(w->system);
-    tbg_molecule_free(w->molecule);
-    tbg_model_free(w->model);
+    subject_close(&w->on);
     free(w->positions);
     free(w->column);
 }
@@ -63,12 +50,12 @@ static void release(work *w) {
 /* o->n frames evenly spread from o->first on (0: all) stay, in order. */
 static int choose_frames(const settings *o, work *w) {
     int64_t all;
-    TBG_TRY(tbg_frames_read(o->frames, w->molecule->n_atoms, &all, &w->positions));
+    TBG_TRY(tbg_frames_read(o->frames, w->on.molecule->n_atoms, &all, &w->positions));
     if (o->first >= all)
         return tbg_fail(TBG_INPUT, "%s has %lld frames; --first %lld leaves none", o->frames, (long long)all,
                         (long long)o->first);
     int64_t left = all - o->first;
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
     w->n = o->n && o->n < left ? o->n : left;
     for (int64_t k = 0; k < w->n; k++) {
         int64_t from = o->first + (int64_t)((double)k * (double)left / (double)w->n);
@@ -95,40 +82,26 @@ static int check_output(const char *path) {
 static int prepare(const settings *o, work *w) {
     TBG_TRY(check_output(o->output));
     TBG_TRY(tbg_flow_check(&w->flow));
-    TBG_TRY(tbg_model_read(o->model, &w->model));
-    if (!(w->model->spec.scale > 0))
-        return tbg_fail(TBG_INPUT, "%s: the model's scale is not set; it was never trained", o->model);
-    TBG_TRY(tbg_molecule_load(o->what, &w->molecule));
+    const subject_request request = {.what = o->what,
+                                     .model = o->model,
+                                     .forcefield = o->forcefield,
+                                     .temperature = o->temperature,
+                                     .backend = o->backend,
+                                     .engine = o->engine,
+                                     .threads = (int)o->threads,
+                                     .energies = !o->no_energies,
+                                     .misfit = "does not fit"};
+    TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(choose_frames(o, w));
-    w->forcefield = o->forcefield ? o->forcefield : w->model->forcefield;
-    w->temperature = isnan(o->temperature) ? w->model->temperature : o->temperature;
-    if (!w->forcefield)
-        return tbg_fail(TBG_INPUT, "%s does not name its force field: give --forcefield", o->model);
-    if (!(w->temperature > 0 && w->temperature < 1e5))
-        return tbg_fail(TBG_INPUT, "%s does not name its temperature: give --temperature (K)", o->model);
-    TBG_TRY(tbg_system_create(w->molecule, w->forcefield, -1, &w->system));
-    /* The network sees bond widths of the force field and temperature it was trained with. */
-    w->model_system = w->system;
-    if (w->model->forcefield && strcmp(w->model->forcefield, w->forcefield)) {
-        w->model_system = NULL;
-        TBG_TRY(tbg_system_create(w->molecule, w->model->forcefield, -1, &w->model_system));
-    }
-    double trained_at = w->model->temperature > 0 ? w->model->temperature : w->temperature;
-    int status =
-        tbg_conditioning_create(&w->model->spec, w->molecule, w->model_system, trained_at, &w->conditioning);
-    if (status)
-        return tbg_fail_in(status, "%s does not fit %s", o->what, o->model);
-    TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
-    if (!o->no_energies)
-        TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
+    TBG_TRY(subject_prepare(&request, &w->on));
     return TBG_OK;
 }
 
 /* ---- the work ---- */
 
 static int evaluate(work *w, int64_t first, int n) {
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
-    double scale = w->model->spec.scale, per_nm = 3.0 * (w->molecule->n_atoms - 1) * log(scale);
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
+    double scale = w->on.model->spec.scale, per_nm = 3.0 * (w->on.molecule->n_atoms - 1) * log(scale);
     const double *nm = w->positions + (size_t)first * n3;
     double *x = TBG_NEW(double, 2 * (size_t)n * n3), *energy = TBG_NEW(double, n);
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
@@ -137,16 +110,16 @@ static int evaluate(work *w, int64_t first, int n) {
     for (size_t k = 0; k < (size_t)n * n3 && !status; k++)
         x[k] = scale * nm[k];
     for (int i = 0; i < n && !status; i++)
-        list[i] = w->conditioning;
+        list[i] = w->on.conditioning;
     if (!status)
-        status = tbg_flow_density(w->session, &w->flow, n, list, x, x + (size_t)n * n3, result);
-    if (!status && w->engine)
-        status = tbg_engine_evaluate(w->engine, n, nm, energy, NULL, NULL);
+        status = tbg_flow_density(w->on.session, &w->flow, n, list, x, x + (size_t)n * n3, result);
+    if (!status && w->on.engine)
+        status = tbg_engine_evaluate(w->on.engine, n, nm, energy, NULL, NULL);
     for (int i = 0; i < n && !status; i++) {
         double *c = w->column + (size_t)(first + i) * COLUMNS;
         c[LOG_Q] = result[i].log_q + per_nm;
         c[ERROR] = result[i].error;
-        c[REDUCED_ENERGY] = w->engine ? energy[i] / (TBG_BOLTZMANN * w->temperature) : NAN;
+        c[REDUCED_ENERGY] = w->on.engine ? energy[i] / (TBG_BOLTZMANN * w->on.temperature) : NAN;
         c[LOG_WEIGHT] = -c[REDUCED_ENERGY] - c[LOG_Q];
         w->velocities += result[i].velocities;
         w->divergences += result[i].divergences;
@@ -192,7 +165,7 @@ typedef struct {
  * model makes outside the data. */
 static figures summarise(const work *w) {
     figures f = {.kl = NAN, .ess = NAN, .energy = NAN};
-    double dimensions = 3.0 * (w->molecule->n_atoms - 1), sum = 0, squares = 0, error = 0, log_w = 0,
+    double dimensions = 3.0 * (w->on.molecule->n_atoms - 1), sum = 0, squares = 0, error = 0, log_w = 0,
            energy = 0;
     double *plus = TBG_NEW(double, w->done), *minus = TBG_NEW(double, w->done);
     long m = 0;
@@ -229,20 +202,20 @@ static figures summarise(const work *w) {
 
 static int write_frames(const settings *o, const work *w) {
     char *pdb = NULL;
-    tbg_trajectory_header header = {.n_atoms = w->molecule->n_atoms,
+    tbg_trajectory_header header = {.n_atoms = w->on.molecule->n_atoms,
                                     .title = "tbg density",
-                                    .forcefield = w->forcefield,
-                                    .temperature = w->temperature,
+                                    .forcefield = w->on.forcefield,
+                                    .temperature = w->on.temperature,
                                     .n_extra = COLUMNS,
                                     .extra_names = column_name,
                                     .extra_units = column_unit};
     tbg_trajectory_writer *writer;
-    TBG_TRY(tbg_molecule_format_pdb(w->molecule, w->positions, &pdb));
+    TBG_TRY(tbg_molecule_format_pdb(w->on.molecule, w->positions, &pdb));
     header.topology_pdb = pdb;
     int status = tbg_trajectory_create(o->output, &header, 0, NULL, &writer);
     free(pdb);
     TBG_TRY(status);
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
     for (int64_t i = 0; i < w->done && !status; i += 1000)
         status = tbg_trajectory_append(writer, (int)fmin(1000, (double)(w->done - i)),
                                        w->positions + (size_t)i * n3, NULL, w->column + (size_t)i * COLUMNS);
@@ -279,7 +252,7 @@ static void print(const settings *o, const work *w, const figures *f) {
     printf("NLL, Angstrom                %.3f +- %.2g (frames taken as independent)\n", f->nll, f->nll_error);
     printf("NLL, published convention    %.3f (without the prior's constant)\n", f->nll_published);
     printf("log q: estimated error       %.2g nats rms\n", f->rms_error);
-    if (w->engine) {
+    if (w->on.engine) {
         printf("mean U/kT                    %.2f\n", f->energy);
         printf("KL from data to model        %.3f nats\n", f->kl);
         printf("ESS if the data are all      %.2f %%\n", 100 * f->ess);

@@ -4,6 +4,7 @@
  * is there, and --resume goes on. A sample depends on its number and the seed only, so neither chunks nor
  * threads matter. */
 #include "app.h"
+#include "subject.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "sample.h"
@@ -28,18 +29,11 @@ typedef struct {
 } settings;
 
 typedef struct {
-    tbg_model *model;
-    tbg_molecule *molecule;
-    tbg_system *system, *model_system; /* of the energies; of the conditioning (the same unless overridden) */
-    tbg_conditioning *conditioning;
-    tbg_session *session;
-    tbg_engine *engine; /* NULL without weights */
+    subject on;
     tbg_flow_options flow;
     tbg_checker *checker;
     double *checked; /* [3 n_atoms] */
-    const char *forcefield;
-    double temperature;
-    char *text; /* settings that decide the result */
+    char *text;      /* settings that decide the result */
     char warnings[TBG_WARNINGS_SIZE];
     sample_table table;
     long done;
@@ -48,16 +42,9 @@ typedef struct {
 } work;
 
 static void release(work *w) {
-    tbg_engine_free(w->engine);
+    subject_close(&w->on);
     tbg_checker_free(w->checker);
     free(w->checked);
-    tbg_session_free(w->session);
-    tbg_conditioning_free(w->conditioning);
-    if (w->model_system != w->system)
-        tbg_system_free(w->model_system);
-    tbg_system_free(w->system);
-    tbg_molecule_free(w->molecule);
-    tbg_model_free(w->model);
     sample_table_free(&w->table);
     free(w->text);
 }
@@ -67,52 +54,39 @@ static void release(work *w) {
 /* Only valid configurations get a weight: the others' divergences would be for nothing. */
 static int wants_density(void *context, int sample, const double *x) {
     const work *w = context;
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
     (void)sample;
     for (size_t k = 0; k < n3; k++)
-        w->checked[k] = x[k] / w->model->spec.scale;
+        w->checked[k] = x[k] / w->on.model->spec.scale;
     int verdict = tbg_check(w->checker, w->checked);
     return verdict == TBG_VALID || verdict == TBG_MIRRORED;
 }
 
 static int prepare(const settings *o, work *w) {
     TBG_TRY(tbg_flow_check(&w->flow));
-    TBG_TRY(tbg_model_read(o->model, &w->model));
-    const tbg_network_spec *spec = &w->model->spec;
-    if (!(spec->scale > 0))
-        return tbg_fail(TBG_INPUT, "%s: the model's scale is not set; it was never trained", o->model);
-    TBG_TRY(tbg_molecule_load(o->what, &w->molecule));
-    w->forcefield = o->forcefield ? o->forcefield : w->model->forcefield;
-    w->temperature = isnan(o->temperature) ? w->model->temperature : o->temperature;
-    if (!w->forcefield)
-        return tbg_fail(TBG_INPUT, "%s does not name its force field: give --forcefield", o->model);
-    if (!(w->temperature > 0 && w->temperature < 1e5))
-        return tbg_fail(TBG_INPUT, "%s does not name its temperature: give --temperature (K)", o->model);
-    TBG_TRY(tbg_system_create(w->molecule, w->forcefield, -1, &w->system));
-    /* The network sees bond widths of the force field and temperature it was trained with. */
-    w->model_system = w->system;
-    if (w->model->forcefield && strcmp(w->model->forcefield, w->forcefield)) {
-        w->model_system = NULL;
-        TBG_TRY(tbg_system_create(w->molecule, w->model->forcefield, -1, &w->model_system));
-    }
-    double trained_at = w->model->temperature > 0 ? w->model->temperature : w->temperature;
-    int status = tbg_conditioning_create(spec, w->molecule, w->model_system, trained_at, &w->conditioning);
-    if (status)
-        return tbg_fail_in(status, "%s cannot be sampled with %s", o->what, o->model);
-    TBG_TRY(tbg_session_create(w->model, o->backend, w->molecule->n_atoms, (int)o->threads, &w->session));
-    if (!o->no_weights)
-        TBG_TRY(tbg_engine_create(o->engine, w->molecule, w->system, (int)o->threads, &w->engine));
-    TBG_TRY(tbg_checker_create(w->molecule, &w->checker));
-    w->checked = TBG_NEW(double, 3 * (size_t)w->molecule->n_atoms);
+    const subject_request request = {.what = o->what,
+                                     .model = o->model,
+                                     .forcefield = o->forcefield,
+                                     .temperature = o->temperature,
+                                     .backend = o->backend,
+                                     .engine = o->engine,
+                                     .threads = (int)o->threads,
+                                     .energies = !o->no_weights,
+                                     .misfit = "cannot be sampled with"};
+    TBG_TRY(subject_load(&request, &w->on));
+    TBG_TRY(subject_prepare(&request, &w->on));
+    TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
+    w->checked = TBG_NEW(double, 3 * (size_t)w->on.molecule->n_atoms);
     if (!w->checked)
         return TBG_FAILED;
     w->flow.wanted = wants_density;
     w->flow.context = w;
-    sample_warn(w->model, w->molecule, w->forcefield, w->temperature, sizeof w->warnings, w->warnings);
-    TBG_TRY(sample_settings(w->model, w->molecule, w->forcefield, w->temperature,
-                            w->engine ? tbg_engine_name(w->engine) : "none", tbg_session_backend(w->session),
-                            (uint64_t)o->seed, &w->flow, &w->text));
-    return sample_table_create((long)o->n, w->molecule->n_atoms, &w->table);
+    sample_warn(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature, sizeof w->warnings,
+                w->warnings);
+    TBG_TRY(sample_settings(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature,
+                            w->on.engine ? tbg_engine_name(w->on.engine) : "none",
+                            tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->text));
+    return sample_table_create((long)o->n, w->on.molecule->n_atoms, &w->table);
 }
 
 /* ---- one chunk ---- */
@@ -120,11 +94,11 @@ static int prepare(const settings *o, work *w) {
 /* There and back for the first m samples of the chunk. */
 static int look_back(work *w, long first, long m, const tbg_conditioning *const *list, const double *latent,
                      const double *x, const tbg_flow_result *forward) {
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
-    double *back = TBG_NEW(double, (size_t)m *n3), scale = w->model->spec.scale;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
+    double *back = TBG_NEW(double, (size_t)m *n3), scale = w->on.model->spec.scale;
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, m);
-    int status =
-        back && result ? tbg_flow_density(w->session, &w->flow, (int)m, list, x, back, result) : TBG_FAILED;
+    int status = back && result ? tbg_flow_density(w->on.session, &w->flow, (int)m, list, x, back, result)
+                                : TBG_FAILED;
     for (long i = 0; i < m && !status; i++) {
         if (forward[i].status || result[i].status)
             continue;
@@ -142,39 +116,39 @@ static int look_back(work *w, long first, long m, const tbg_conditioning *const 
 }
 
 static int energies(work *w, tbg_ensemble *e) {
-    TBG_TRY(tbg_engine_evaluate(w->engine, e->n, e->positions, e->reduced_energy, NULL, NULL));
+    TBG_TRY(tbg_engine_evaluate(w->on.engine, e->n, e->positions, e->reduced_energy, NULL, NULL));
     for (long i = 0; i < e->n; i++)
-        e->reduced_energy[i] /= TBG_BOLTZMANN * w->temperature;
+        e->reduced_energy[i] /= TBG_BOLTZMANN * w->on.temperature;
     return TBG_OK;
 }
 
 static int chunk(const settings *o, work *w, long first, long n) {
-    size_t n3 = 3 * (size_t)w->molecule->n_atoms;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
     sample_table *t = &w->table;
     const tbg_conditioning **list = TBG_NEW(const tbg_conditioning *, n);
     double *latent = TBG_NEW(double, (size_t)n *n3), *x = TBG_NEW(double, (size_t)n *n3);
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
     tbg_ensemble *e = NULL;
     double start = tbg_seconds(), flow_seconds = 0, energy_seconds = 0;
-    int status = list && latent && x && result ? tbg_ensemble_create(w->molecule, n, &e) : TBG_FAILED;
+    int status = list && latent && x && result ? tbg_ensemble_create(w->on.molecule, n, &e) : TBG_FAILED;
     for (long i = 0; i < n && !status; i++)
-        list[i] = w->conditioning;
+        list[i] = w->on.conditioning;
     if (!status)
-        status = tbg_flow_sample(w->session, &w->flow, (int)n, list, (uint64_t)o->seed, (uint64_t)first,
+        status = tbg_flow_sample(w->on.session, &w->flow, (int)n, list, (uint64_t)o->seed, (uint64_t)first,
                                  latent, x, result);
     flow_seconds = tbg_seconds() - start; /* the look back is a check, not part of the work */
     if (!status && first < o->check)
         status =
             look_back(w, first, o->check - first < n ? (long)o->check - first : n, list, latent, x, result);
     if (!status) {
-        double scale = w->model->spec.scale, per_nm = 3.0 * (w->molecule->n_atoms - 1) * log(scale);
+        double scale = w->on.model->spec.scale, per_nm = 3.0 * (w->on.molecule->n_atoms - 1) * log(scale);
         for (size_t k = 0; k < (size_t)n * n3; k++)
             e->positions[k] = x[k] / scale;
         for (long i = 0; i < n; i++)
             e->log_q[i] = result[i].log_q + per_nm;
         start = tbg_seconds();
         status = tbg_ensemble_check(e);
-        if (!status && w->engine)
+        if (!status && w->on.engine)
             status = energies(w, e);
         energy_seconds = tbg_seconds() - start;
     }
@@ -286,7 +260,7 @@ static const char *name_of(const char *path) {
 static int gather(const settings *o, work *w, tbg_ensemble **out) {
     const sample_table *t = &w->table;
     tbg_ensemble *e;
-    TBG_TRY(tbg_ensemble_create(w->molecule, w->done, &e));
+    TBG_TRY(tbg_ensemble_create(w->on.molecule, w->done, &e));
     size_t n3 = 3 * (size_t)t->n_atoms;
     double squares = 0, log_q = 0, velocities = 0;
     long k = 0, looked = 0, compared = 0;
@@ -310,10 +284,10 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     e->weighted = !o->no_weights;
     tbg_ensemble_info *info = &e->info;
     snprintf(info->model, sizeof info->model, "%s", name_of(o->model));
-    snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->session));
-    snprintf(info->forcefield, sizeof info->forcefield, "%s", w->forcefield);
-    snprintf(info->engine, sizeof info->engine, "%s", w->engine ? tbg_engine_name(w->engine) : "");
-    info->temperature = w->temperature;
+    snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->on.session));
+    snprintf(info->forcefield, sizeof info->forcefield, "%s", w->on.forcefield);
+    snprintf(info->engine, sizeof info->engine, "%s", w->on.engine ? tbg_engine_name(w->on.engine) : "");
+    info->temperature = w->on.temperature;
     memcpy(info->warnings, w->warnings, sizeof info->warnings);
     info->seed = (uint64_t)o->seed;
     info->seconds_flow = t->seconds_flow;
@@ -440,22 +414,22 @@ static sample_refine_request refinement(const settings *o, work *w) {
     sample_refine_request q = {.directory = o->directory,
                                .model = name_of(o->model),
                                .settings = w->text,
-                               .molecule = w->molecule,
-                               .system = w->system,
-                               .conditioning = w->conditioning,
-                               .session = w->session,
+                               .molecule = w->on.molecule,
+                               .system = w->on.system,
+                               .conditioning = w->on.conditioning,
+                               .session = w->on.session,
                                .flow = &w->flow,
-                               .engine = w->engine,
+                               .engine = w->on.engine,
                                .resume = o->resume,
                                .json = o->json};
-    tbg_refine_defaults(w->forcefield, &q.options);
+    tbg_refine_defaults(w->on.forcefield, &q.options);
     q.options.chains = (int)o->chains;
     q.options.proposals = (int)o->proposals;
     q.options.levels = (int)o->levels;
     q.options.within = o->within;
     q.options.time = o->time;
     q.options.level_time = o->level_time;
-    q.options.temperature = w->temperature;
+    q.options.temperature = w->on.temperature;
     q.options.seed = (uint64_t)o->seed;
     q.options.threads = (int)o->threads;
     return q;
@@ -609,7 +583,7 @@ int cmd_sample(int argc, char **argv) {
     else {
         fprintf(stderr, "tbg sample: %s\n", w.text);
         fprintf(stderr, "tbg sample: %d atoms, %zu parameters, %lld samples, %s threads, output %s\n",
-                w.molecule->n_atoms, w.model->n_parameters, (long long)o.n, o.threads ? "given" : "all",
+                w.on.molecule->n_atoms, w.on.model->n_parameters, (long long)o.n, o.threads ? "given" : "all",
                 o.directory);
         code = finish(&o, &w, run(&o, &w));
     }

@@ -1,0 +1,49 @@
+/* subject.c: opening a model for a molecule. Refuses models that were never trained and those that leave
+ * force field or temperature open where the caller does, too. */
+#include "subject.h"
+#include "tbg/status.h"
+
+#include <math.h>
+#include <string.h>
+
+int subject_load(const subject_request *q, subject *s) {
+    TBG_TRY(tbg_model_read(q->model, &s->model));
+    if (!(s->model->spec.scale > 0))
+        return tbg_fail(TBG_INPUT, "%s: the model's scale is not set; it was never trained", q->model);
+    return tbg_molecule_load(q->what, &s->molecule);
+}
+
+int subject_prepare(const subject_request *q, subject *s) {
+    const tbg_network_spec *spec = &s->model->spec;
+    s->forcefield = q->forcefield ? q->forcefield : s->model->forcefield;
+    s->temperature = isnan(q->temperature) ? s->model->temperature : q->temperature;
+    if (!s->forcefield)
+        return tbg_fail(TBG_INPUT, "%s does not name its force field: give --forcefield", q->model);
+    if (!(s->temperature > 0 && s->temperature < 1e5))
+        return tbg_fail(TBG_INPUT, "%s does not name its temperature: give --temperature (K)", q->model);
+    TBG_TRY(tbg_system_create(s->molecule, s->forcefield, -1, &s->system));
+    /* The network sees bond widths of the force field and temperature it was trained with. */
+    s->model_system = s->system;
+    if (s->model->forcefield && strcmp(s->model->forcefield, s->forcefield)) {
+        s->model_system = NULL;
+        TBG_TRY(tbg_system_create(s->molecule, s->model->forcefield, -1, &s->model_system));
+    }
+    double trained_at = s->model->temperature > 0 ? s->model->temperature : s->temperature;
+    int status = tbg_conditioning_create(spec, s->molecule, s->model_system, trained_at, &s->conditioning);
+    if (status)
+        return tbg_fail_in(status, "%s %s %s", q->what, q->misfit, q->model);
+    TBG_TRY(tbg_session_create(s->model, q->backend, s->molecule->n_atoms, q->threads, &s->session));
+    return q->energies ? tbg_engine_create(q->engine, s->molecule, s->system, q->threads, &s->engine)
+                       : TBG_OK;
+}
+
+void subject_close(subject *s) {
+    tbg_engine_free(s->engine);
+    tbg_session_free(s->session);
+    tbg_conditioning_free(s->conditioning);
+    if (s->model_system != s->system)
+        tbg_system_free(s->model_system);
+    tbg_system_free(s->system);
+    tbg_molecule_free(s->molecule);
+    tbg_model_free(s->model);
+}
