@@ -47,9 +47,29 @@ static void release(work *w) {
 
 /* ---- preparation ---- */
 
+/* Averages over frames of a flattened run would be of no ensemble. */
+static int check_unweighted(const char *path) {
+    size_t length = strlen(path);
+    if (length < 3 || strcmp(path + length - 3, ".nc"))
+        return TBG_OK;
+    tbg_trajectory *t;
+    double *weight;
+    TBG_TRY(tbg_trajectory_read(path, 0, 1, 0, &t));
+    int status = tbg_trajectory_weights(t, path, &weight);
+    tbg_trajectory_free(t);
+    if (status == TBG_OK && weight)
+        status = tbg_fail(TBG_INPUT,
+                          "%s: frames have weights (log_weight, tbg simulate --flatten); tbg reference draws "
+                          "frames of equal weight from it",
+                          path);
+    free(weight);
+    return status;
+}
+
 /* o->n frames evenly spread from o->first on (0: all) stay, in order. */
 static int choose_frames(const settings *o, work *w) {
     int64_t all;
+    TBG_TRY(check_unweighted(o->frames));
     TBG_TRY(tbg_frames_read(o->frames, w->on.molecule->n_atoms, &all, &w->positions));
     if (o->first >= all)
         return tbg_fail(TBG_INPUT, "%s has %lld frames; --first %lld leaves none", o->frames, (long long)all,

@@ -82,7 +82,10 @@ static int store(const settings *o, int n, const char *const *paths) {
         kept = kept > r->n ? r->n : kept;
         status = tbg_reference_store(r, molecule, kept, o->lag, o->output);
     }
-    if (status == TBG_OK)
+    if (status == TBG_OK && r->weighted)
+        printf("%s: %ld draws from %ld weighted frames (worth %.0f) of %d runs\n", o->output, kept, r->n,
+               r->effective_frames, r->n_parts);
+    else if (status == TBG_OK)
         printf("%s: %ld of %ld frames of %d runs\n", o->output, kept, r->n, r->n_parts);
     tbg_reference_free(r);
     tbg_molecule_free(molecule);
@@ -111,7 +114,10 @@ int cmd_reference(int argc, char **argv) {
         "their frames give in REF.json: dF of each phi with its error, histograms of torsions (72 bins; 36 x "
         "36 of phi\n"
         "and psi) and of U/kT, energies by blocks of time, TICA. tbg evaluate takes these where it is given "
-        "REF.nc.",
+        "REF.nc.\n"
+        "Of a flattened trajectory (log_weight) frames are drawn in proportion to their weights, and dF "
+        "comes "
+        "from the weights.",
         options, argc, argv, paths, 1, FILES_MOST);
     if (n < 0)
         return n == -1 ? 0 : 2;

@@ -52,8 +52,15 @@ static void print_plan(const tbg_simulation *s, const char *what, const char *fo
         stderr,
         "  start minimised to %.2f kJ/mol (rms force %.2g kJ/mol/nm); %d of %d runs from random torsions\n",
         p->start_energy, p->start_rms_force, p->distinct_starts, p->runs);
+    if (p->flatten_steps && p->flattened)
+        fprintf(stderr, "  flatten %d phi torsion%s up to %g kT, in %g ns%s\n", p->flattened,
+                p->flattened == 1 ? "" : "s", o->flatten_cap, (double)p->flatten_steps * o->timestep / 1000,
+                p->not_flattened ? "; phi within rings (proline) is left as it is" : "");
+    else if (p->flatten_steps)
+        fprintf(stderr, p->not_flattened ? "  nothing to flatten: phi is within a ring (proline)\n"
+                                         : "  nothing to flatten: there is no phi\n");
     fprintf(stderr, "  equilibrate %g ns, then %g ns per replica, a frame every %g ps: %lld frames to %s\n",
-            (double)p->equilibrate_steps * o->timestep / 1000,
+            (double)(p->equilibrate_steps - p->flatten_steps) * o->timestep / 1000,
             (double)(p->total_steps - p->equilibrate_steps) * o->timestep / 1000,
             (double)p->save_steps * o->timestep,
             (long long)((p->total_steps - p->equilibrate_steps) / p->save_steps * p->runs), output);
@@ -152,8 +159,10 @@ static int run(tbg_simulation *s, const tbg_simulation_options *o, tbg_simulatio
         double rate = (double)(step - first) / (tbg_seconds() - start);
         char note[128];
         snprintf(note, sizeof note, "%s%.3g ns/day each, %.3g steps/s in all",
-                 step <= p->equilibrate_steps ? "equilibrating, " : "", rate * o->timestep / 1000 * 86400,
-                 rate * p->lanes);
+                 step < p->flatten_steps        ? "flattening, "
+                 : step <= p->equilibrate_steps ? "equilibrating, "
+                                                : "",
+                 rate * o->timestep / 1000 * 86400, rate * p->lanes);
         tbg_progress_update(&bar, (double)(step - first) * o->timestep, note);
     }
     tbg_progress_end(&bar, (double)(step - first) * o->timestep);
@@ -218,7 +227,8 @@ int simulate_one(const simulate_request *r, const char *what, const char *output
 }
 
 int cmd_simulate(int argc, char **argv) {
-    const char *forcefield = NULL, *output = NULL, *what = NULL, *list = NULL, *device = "cpu";
+    const char *forcefield = NULL, *output = NULL, *what = NULL, *list = NULL, *device = "cpu",
+               *flatten = NULL;
     double time = NAN, temperature = NAN, timestep = NAN, cutoff = -1;
     int resume = 0, json = 0, overwrite = 0, quiet = 0;
     tbg_simulation_options o;
@@ -242,6 +252,10 @@ int cmd_simulate(int argc, char **argv) {
         {"cutoff", 0, APP_DOUBLE, &cutoff, "NM", "0: none; negative: the force field's usual one"},
         {"save-every", 0, APP_DOUBLE, &o.save_every, "PS", "time between frames"},
         {"equilibrate", 0, APP_DOUBLE, &equilibrate, "NS", "before the first frame"},
+        {"flatten", 0, APP_STRING, &flatten, "phi",
+         "bias every phi to be about evenly distributed; frames then have weights (log_weight)"},
+        {"flatten-time", 0, APP_DOUBLE, &o.flatten_time, "PS", "to find the bias, before equilibration"},
+        {"flatten-cap", 0, APP_DOUBLE, &o.flatten_cap, "KT", "how much it levels at most"},
         {"seed", 's', APP_INT, &seed, "S", "of all random numbers"},
         {"threads", 0, APP_INT, &threads, "N", "0: all; does not change results"},
         {"resume", 0, APP_FLAG, &resume, NULL,
@@ -271,6 +285,10 @@ int cmd_simulate(int argc, char **argv) {
                             : "time");
         return 2;
     }
+    if (flatten && strcmp(flatten, "phi") && strcmp(flatten, "none")) {
+        fprintf(stderr, "tbg simulate: --flatten is phi or none, not '%s'\n", flatten);
+        return 2;
+    }
     if (replicas < 0 || replicas > 100000 || runs < 0 || runs > 100000 || threads < 0 || threads > 100000) {
         fprintf(stderr, "tbg simulate: --replicas, --runs or --threads out of range\n");
         return 2;
@@ -285,6 +303,7 @@ int cmd_simulate(int argc, char **argv) {
     o.runs = (int)runs;
     o.threads = (int)threads;
     o.seed = (uint64_t)seed;
+    o.flatten = flatten && !strcmp(flatten, "phi") ? TBG_FLATTEN_PHI : TBG_FLATTEN_NONE;
     char checkpoint[4096];
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", output);
     int complete = !list && !access(output, F_OK) && access(checkpoint, F_OK);

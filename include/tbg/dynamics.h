@@ -24,6 +24,8 @@ int tbg_minimize(const tbg_system *system, double *positions, double tolerance, 
 
 /* ---- simulation: Langevin dynamics, several independent runs, each a ladder of replicas ---- */
 
+enum { TBG_FLATTEN_NONE = 0, TBG_FLATTEN_PHI = 1 };
+
 typedef struct {
     double temperature;     /* K, the lowest of each ladder: what is saved */
     double max_temperature; /* K, the highest (replicas > 1 or 0) */
@@ -39,6 +41,9 @@ typedef struct {
     uint64_t seed;
     int same_start; /* 1: all runs start from the given structure; 0: runs after the first from random torsions */
     int threads;    /* 0: all; never changes results */
+    int flatten;    /* TBG_FLATTEN_PHI: a bias that makes all phi about equally probable; frames then carry weights */
+    double flatten_time; /* ps before equilibration, in which the bias is found */
+    double flatten_cap;  /* kT: free energies above it stay as high as they are beyond it */
 } tbg_simulation_options;
 
 /* Usual values for a force field: temperature and timestep (0.5 fs for amber14-obc1, else 1 fs) of its published data. */
@@ -52,7 +57,10 @@ typedef struct {
     const double *temperatures;                              /* [replicas] K */
     double heat_capacity;        /* of the potential energy, k_B, from the pilot; 0 if there was none */
     double predicted_acceptance; /* from heat_capacity; 0 if unknown */
-    int64_t save_steps, exchange_steps, equilibrate_steps, total_steps;
+    int64_t save_steps, exchange_steps, total_steps;
+    int64_t equilibrate_steps; /* first step of production: flatten_steps are part of it */
+    int64_t flatten_steps;     /* in which the bias is found */
+    int flattened, not_flattened; /* torsions with a bias; torsions of a ring, which get none */
     int64_t first_step; /* > 0: resumed there; total_steps or more: complete already */
     double start_energy, start_rms_force; /* of the minimised start */
     int distinct_starts;                  /* runs that start from their own minimised random torsions */
@@ -81,15 +89,15 @@ int64_t tbg_simulation_step(const tbg_simulation *simulation);
 int tbg_simulation_advance(tbg_simulation *simulation, int *done);
 int tbg_simulation_save(tbg_simulation *simulation); /* checkpoint now; resuming from it equals not having stopped */
 
-/* Write trajectory (frames of run 0, then run 1, ...; extra variables run, potential_energy), topology and
- * diagnostics of the frames so far. When all is complete the checkpoint becomes path.state.
+/* Write trajectory (frames of run 0, then run 1, ...; extra variables run, potential_energy and, of a flattened run,
+ * log_weight: bias over kT), topology and diagnostics of the frames so far. When all is complete the checkpoint becomes path.state.
  * *diagnostics: JSON text, freed by the caller, or NULL. */
 int tbg_simulation_finish(tbg_simulation *simulation, char **diagnostics);
 
 /* ---- many simulations on a CUDA device: all their conformations in one launch ---- */
 
 typedef struct tbg_simulation_batch tbg_simulation_batch;
-/* The simulations must outlive the batch, and agree in timestep, friction, save_every, exchange_every and equilibrate;
+/* The simulations must outlive the batch, and agree in timestep, friction, save_every, exchange_every, equilibrate and flatten;
  * systems, seeds, runs and replicas may differ. Between advances each is a simulation as any other: it can be saved,
  * finished, or go on with tbg_simulation_advance once the batch is freed.
  * errors: TBG_INPUT; TBG_FAILED: no device (it says which of the reasons). */

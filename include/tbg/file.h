@@ -89,6 +89,17 @@ int tbg_trajectory_read(const char *path, int64_t first, int64_t stride, int64_t
 void tbg_trajectory_free(tbg_trajectory *trajectory);
 const double *tbg_trajectory_extra(const tbg_trajectory *trajectory, const char *name); /* NULL if absent */
 
+/* Relative weights of the frames (largest 1) of a trajectory with a variable log_weight: dynamics under a known bias
+ * (tbg simulate --flatten). *weight: [n_frames], freed by the caller; NULL where there is none, where all frames weigh the
+ * same, or where there is log_q too: generated samples, whose weights are another matter. path: for messages.
+ * errors: TBG_INPUT: a weight that is no number, or none that is finite. */
+int tbg_trajectory_weights(const tbg_trajectory *trajectory, const char *path, double **weight);
+/* m draws in proportion to the weights, systematic and in order (no random numbers). index: [m] ascending. */
+void tbg_weights_draw(int64_t n, const double *weight, int64_t m, int64_t *index);
+/* If frames have weights, replace them by as many drawn in proportion to these, in order: those that weigh much are there
+ * several times; afterwards all weigh the same. *drawn: 1 if that was done, or NULL. */
+int tbg_trajectory_unweight(tbg_trajectory *trajectory, const char *path, int *drawn);
+
 /* Frames from a trajectory (.nc) or a .safetensors with `positions` [frames][atoms][3] in nm, as doubles.
  * n_atoms: expected, an error names both numbers. *positions: [*n_frames][n_atoms][3], freed by the caller. */
 int tbg_frames_read(const char *path, int n_atoms, int64_t *n_frames, double **positions);

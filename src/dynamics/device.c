@@ -24,11 +24,12 @@ static int check_alike(int n, tbg_simulation *const *s) {
         const tbg_simulation_plan *p = &s[0]->plan, *q = &s[k]->plan;
         if (s[k]->options.timestep != s[0]->options.timestep ||
             s[k]->options.friction != s[0]->options.friction || p->save_steps != q->save_steps ||
-            p->exchange_steps != q->exchange_steps || p->equilibrate_steps != q->equilibrate_steps)
+            p->exchange_steps != q->exchange_steps || p->equilibrate_steps != q->equilibrate_steps ||
+            p->flatten_steps != q->flatten_steps)
             return tbg_fail(
                 TBG_INPUT,
-                "simulations on one device need the same timestep, friction, save-every, exchange-every and "
-                "equilibrate; %s differs from %s",
+                "simulations on one device need the same timestep, friction, save-every, exchange-every, "
+                "equilibrate and flatten; %s differs from %s",
                 s[k]->path, s[0]->path);
     }
     return TBG_OK;
@@ -66,7 +67,7 @@ void tbg_simulation_batch_free(tbg_simulation_batch *b) {
 }
 
 /* b->group: the simulations furthest behind; b->end: the next step at which another one is, or at which one
- * of them is complete. */
+ * of them is complete or changes its bias. */
 void tbg_simulation_batch_choose(int n, tbg_simulation *const *all, tbg_simulation **group, int *n_group,
                                  int64_t *end) {
     int64_t least = INT64_MAX;
@@ -76,10 +77,10 @@ void tbg_simulation_batch_choose(int n, tbg_simulation *const *all, tbg_simulati
         if (all[k]->lanes->step < all[k]->plan.total_steps && all[k]->lanes->step < least)
             least = all[k]->lanes->step;
     for (int k = 0; k < n; k++) {
-        int64_t step = all[k]->lanes->step, total = all[k]->plan.total_steps;
-        if (step >= total)
+        int64_t step = all[k]->lanes->step;
+        if (step >= all[k]->plan.total_steps)
             continue;
-        int64_t stop = step == least ? total : step;
+        int64_t stop = step == least ? tbg_simulation_stop(all[k]) : step;
         if (step == least)
             group[(*n_group)++] = all[k];
         *end = stop < *end ? stop : *end;
@@ -94,7 +95,8 @@ static int start_group(tbg_simulation_batch *b) {
     if (!members)
         return TBG_FAILED;
     for (int k = 0; k < b->n_group; k++)
-        members[k] = (tbg_cuda_member){b->group[k]->system, b->group[k]->lanes, &b->group[k]->exchange};
+        members[k] =
+            (tbg_cuda_member){tbg_simulation_system(b->group[k]), b->group[k]->lanes, &b->group[k]->exchange};
     int status = tbg_cuda_dynamics_create(b->n_group, members, &b->device);
     free(members);
     b->launched = b->group[0]->lanes->step;
@@ -113,9 +115,11 @@ int tbg_simulation_batch_advance(tbg_simulation_batch *b, int *done) {
         }
     }
     const tbg_simulation_plan *p = &b->group[0]->plan;
-    while (b->launched < b->end && b->launched - b->group[0]->lanes->step < TBG_CUDA_AHEAD * p->save_steps) {
-        b->launched += p->save_steps;
-        TBG_TRY(tbg_cuda_dynamics_launch(b->device, p->save_steps / p->exchange_steps, p->exchange_steps,
+    int64_t interval =
+        tbg_simulation_interval(b->group[0], b->group[0]->lanes->step); /* the same up to b->end */
+    while (b->launched < b->end && b->launched - b->group[0]->lanes->step < TBG_CUDA_AHEAD * interval) {
+        b->launched += interval;
+        TBG_TRY(tbg_cuda_dynamics_launch(b->device, interval / p->exchange_steps, p->exchange_steps,
                                          b->launched == p->equilibrate_steps));
     }
     TBG_TRY(tbg_cuda_dynamics_collect(b->device));

@@ -16,16 +16,22 @@
 
 #define DIAGNOSTICS_LIMIT ((size_t)64 << 20)
 #define VISITS 10
+#define CLEARLY 4  /* standard errors: a flattened run was long on its way before its first frame */
 #define AGREE 0.01 /* independent runs agree unless chance makes their spread in fewer cases than this */
 
 /* Per-frame series of one run, and what is counted over frames. */
 typedef struct {
     int n_phi;
-    tbg_torsion *torsions; /* phi only */
-    int64_t n;             /* frames per run */
-    double *energy, *phi;  /* [n]; [n_phi][n]: 1 where 0 < phi < 2 */
-    int64_t *dropped;      /* [runs] frames before a run is stationary; what follows is of the others */
-    int *slowest;          /* [runs] which series decided that: -1 the potential energy, else index of phi */
+    tbg_torsion *torsions;           /* phi only */
+    int64_t n;                       /* frames per run */
+    double *energy, *phi;            /* [n]; [n_phi][n]: 1 where 0 < phi < 2 */
+    double *weight;                  /* [n] of a flattened run's frames, else NULL; and what comes of them: */
+    double *scratch;                 /* [n] */
+    double *run_weight;              /* [runs] sum over the stationary frames */
+    double weight_square;            /* of squares, over all runs */
+    int64_t *visits, *frames_inside; /* [n_phi][runs] unweighted, all frames */
+    int64_t *dropped; /* [runs] frames before a run is stationary; what follows is of the others */
+    int *slowest;     /* [runs] which series decided that: -1 the potential energy, else index of phi */
     tbg_population *populations;                           /* [n_phi][runs] */
     double *mean_energy, *energy_error, *energy_effective; /* [runs] */
     tbg_chemistry chemistry;
@@ -37,6 +43,11 @@ static void analysis_free(analysis *a) {
     free(a->torsions);
     free(a->energy);
     free(a->phi);
+    free(a->weight);
+    free(a->scratch);
+    free(a->run_weight);
+    free(a->visits);
+    free(a->frames_inside);
     free(a->dropped);
     free(a->slowest);
     free(a->populations);
@@ -62,6 +73,15 @@ static int analysis_create(const tbg_simulation *s, analysis *a) {
     a->mean_energy = TBG_NEW(double, runs);
     a->energy_error = TBG_NEW(double, runs);
     a->energy_effective = TBG_NEW(double, runs);
+    if (s->flatten && s->flatten->n) {
+        a->weight = TBG_NEW(double, a->n);
+        a->scratch = TBG_NEW(double, a->n);
+        a->run_weight = TBG_NEW(double, runs);
+        a->visits = TBG_NEW(int64_t, a->n_phi * runs);
+        a->frames_inside = TBG_NEW(int64_t, a->n_phi * runs);
+        if (!a->weight || !a->scratch || !a->run_weight || !a->visits || !a->frames_inside)
+            return TBG_FAILED;
+    }
     if (!a->energy || !a->phi || !a->dropped || !a->slowest || !a->populations || !a->mean_energy ||
         !a->energy_error || !a->energy_effective)
         return TBG_FAILED;
@@ -79,15 +99,41 @@ static int64_t visits(int64_t n, const double *inside) {
 /* Where the slowest of a run's series becomes stationary. Of a state seen a few times only, the first visit
  * may be chance as well as a transient: then phi decides nothing. */
 static void find_equilibration(analysis *a, int run) {
-    a->dropped[run] = tbg_statistics_equilibration(a->n, a->energy);
+    double errors = a->weight ? CLEARLY : 2;
+    a->dropped[run] = tbg_statistics_stationary(a->n, a->energy, errors);
     a->slowest[run] = -1;
     for (int k = 0; k < a->n_phi; k++) {
-        int64_t start = tbg_statistics_equilibration(a->n, a->phi + k * a->n);
+        int64_t start = tbg_statistics_stationary(a->n, a->phi + k * a->n, errors);
         if (start > a->dropped[run] && visits(a->n - start, a->phi + k * a->n + start) >= VISITS) {
             a->dropped[run] = start;
             a->slowest[run] = k;
         }
     }
+}
+
+/* Figures of a flattened run's stationary frames, from `first` on, by their weights. */
+static void analyse_weighted(const tbg_simulation *s, analysis *a, int run, int64_t first) {
+    int runs = s->exchange.n_runs;
+    int64_t kept = a->n - first;
+    double mean, error, total, variance = 0;
+    for (int64_t i = 0; i < a->n; i++)
+        a->energy[i] -= s->plan.start_energy;
+    for (int k = 0; k < a->n_phi; k++) {
+        const double *inside = a->phi + k * a->n;
+        tbg_statistics_weighted(kept, inside + first, a->weight + first, a->scratch,
+                                &a->populations[k * runs + run], &a->run_weight[run]);
+        a->visits[k * runs + run] = visits(a->n, inside);
+        for (int64_t i = 0; i < a->n; i++)
+            a->frames_inside[k * runs + run] += inside[i] > 0;
+    }
+    tbg_statistics_mean(kept, a->energy + first, a->weight + first, a->scratch, &mean, &error, &total);
+    for (int64_t i = first; i < a->n; i++) {
+        variance += a->weight[i] / total * pow(a->energy[i] - mean, 2);
+        a->weight_square += a->weight[i] * a->weight[i];
+    }
+    a->mean_energy[run] = s->plan.start_energy + mean;
+    a->energy_error[run] = error;
+    a->energy_effective[run] = variance / (error * error);
 }
 
 static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
@@ -97,11 +143,19 @@ static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
             double phi = tbg_dihedral(s->record_x, a->torsions[k].atoms);
             a->phi[k * a->n + i] = phi > 0 && phi < 2;
         }
+        if (a->weight)
+            a->weight[i] =
+                exp((tbg_flatten_energy(s->flatten, s->record_x) - tbg_flatten_highest(s->flatten)) /
+                    s->flatten->kT);
         a->inverted += tbg_chemistry_inverted(&a->chemistry, s->record_x, s->start) > 0;
         a->turned += tbg_chemistry_turned(&a->chemistry, s->record_x, s->start) > 0;
     }
-    find_equilibration(a, run);
+    find_equilibration(a, run); /* of the dynamics as it is, without weights */
     int64_t first = a->dropped[run], kept = a->n - first;
+    if (a->weight) {
+        analyse_weighted(s, a, run, first);
+        return TBG_OK;
+    }
     double sum = 0, square = 0, n = (double)kept;
     for (int64_t i = first; i < a->n; i++) {
         sum += a->energy[i] - s->plan.start_energy;
@@ -119,6 +173,11 @@ static int analyse_run(const tbg_simulation *s, analysis *a, int run) {
 /* Share of run r among the frames that count. */
 static double share(const tbg_simulation *s, const analysis *a, int r) {
     int64_t kept = 0;
+    double weight = 0;
+    for (int k = 0; a->weight && k < s->exchange.n_runs; k++)
+        weight += a->run_weight[k];
+    if (a->weight)
+        return a->run_weight[r] / weight;
     for (int k = 0; k < s->exchange.n_runs; k++)
         kept += a->n - a->dropped[k];
     return (double)(a->n - a->dropped[r]) / (double)kept;
@@ -133,6 +192,19 @@ static json_t *population_json(const tbg_population *p) {
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "delta_f_kt", number(p->value), "error_kt",
                      number(p->error), "population", number(p->p), "population_error", number(p->p_error),
                      "effective_samples", number(p->effective));
+}
+
+/* The error of all runs' population when frames have weights: as below, each run by its share. */
+static double weighted_error(const tbg_simulation *s, const analysis *a, const tbg_population *each,
+                             double p) {
+    int runs = s->exchange.n_runs;
+    double within = 0, spread = 0;
+    for (int r = 0; r < runs; r++) {
+        double part = share(s, a, r);
+        within += isfinite(each[r].p_error) ? pow(part * each[r].p_error, 2) : 0;
+        spread += pow(part * (each[r].p - p), 2);
+    }
+    return sqrt(fmax(within, runs > 1 ? spread * runs / (runs - 1) : 0));
 }
 
 /* All runs together: population over their stationary frames; its error is the larger of the one from within
@@ -153,7 +225,10 @@ static json_t *phi_json(const tbg_simulation *s, const analysis *a, int k) {
     spread = runs > 1 ? sqrt(spread / (runs - 1) / runs) : 0;
     all.value = all.error = all.p_error = NAN;
     if (all.p > 0 && all.p < 1) {
-        all.p_error = fmax(sqrt(all.p * (1 - all.p) / all.effective), spread);
+        all.p_error = a->weight ? weighted_error(s, a, each, all.p)
+                                : fmax(sqrt(all.p * (1 - all.p) / all.effective), spread);
+        if (a->weight)
+            all.effective = all.p * (1 - all.p) / (all.p_error * all.p_error);
         all.value = -log(all.p / (1 - all.p));
         all.error = all.p_error / (all.p * (1 - all.p));
     }
@@ -250,6 +325,52 @@ static json_t *levels_json(const tbg_simulation *s) {
     return levels;
 }
 
+static json_t *counts(int n, const int64_t *x) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, json_integer((json_int_t)x[i]));
+    return list;
+}
+
+/* One torsion's bias and what it brought about. */
+static json_t *bias_json(const tbg_simulation *s, const analysis *a, int t) {
+    const tbg_flatten *f = s->flatten;
+    int runs = s->exchange.n_runs;
+    json_t *terms = json_array(), *trips = json_array();
+    const double *series = f->series + ((size_t)f->stage * (size_t)f->n + (size_t)t) * TBG_FLATTEN_SERIES;
+    for (int m = 0; m < TBG_FLATTEN_HARMONICS; m++) {
+        double cosine = series[m], sine = series[TBG_FLATTEN_HARMONICS + m];
+        json_array_append_new(terms, json_pack("{s:i, s:f, s:f}", "periodicity", m + 1, "phase",
+                                               atan2(sine, cosine), "barrier_kj_mol", hypot(cosine, sine)));
+    }
+    for (int r = 0; r < runs; r++)
+        json_array_append_new(trips, json_integer((json_int_t)(f->crossings[r * f->n + t] / 2)));
+    json_t *o = json_pack("{s:s, s:i, s:o, s:o}", "name", f->torsions[t].name, "residue",
+                          f->torsions[t].residue + 1, "terms", terms, "round_trips", trips);
+    for (int k = 0; k < a->n_phi && a->weight && a->n; k++)
+        if (!strcmp(a->torsions[k].name, f->torsions[t].name)) {
+            json_object_set_new(o, "visits", counts(runs, a->visits + k * runs));
+            json_object_set_new(o, "frames_inside", counts(runs, a->frames_inside + k * runs));
+        }
+    return o;
+}
+
+static json_t *flatten_json(const tbg_simulation *s, const analysis *a) {
+    const tbg_flatten *f = s->flatten;
+    json_t *list = json_array(), *skipped = json_array();
+    double sum = 0;
+    for (int t = 0; t < f->n; t++)
+        json_array_append_new(list, bias_json(s, a, t));
+    for (int t = 0; t < f->n_skipped; t++)
+        json_array_append_new(skipped, json_string(f->skipped[t].name));
+    for (int r = 0; a->weight && r < s->exchange.n_runs; r++)
+        sum += a->run_weight[r];
+    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:o, s:o, s:o}", "along", "phi", "time_ns",
+                     (double)s->plan.flatten_steps * s->options.timestep / 1000, "cap_kt", f->cap, "stages",
+                     TBG_FLATTEN_STAGES, "stages_done", f->stage, "torsions", list, "in_rings", skipped,
+                     "kish_frames", number(a->weight && a->n ? sum * sum / a->weight_square : NAN));
+}
+
 static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
     const tbg_simulation_options *o = &s->options;
     char sequence[4096];
@@ -272,13 +393,16 @@ static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
     json_object_set_new(root, "distinct_starts", json_integer(s->plan.distinct_starts));
     json_object_set_new(root, "time_ns",
                         json_real((double)s->n_frames * (double)s->plan.save_steps * o->timestep / 1000));
-    json_object_set_new(root, "equilibrate_ns",
-                        json_real((double)s->plan.equilibrate_steps * o->timestep / 1000));
+    json_object_set_new(
+        root, "equilibrate_ns",
+        json_real((double)(s->plan.equilibrate_steps - s->plan.flatten_steps) * o->timestep / 1000));
     json_object_set_new(root, "save_every_ps", json_real((double)s->plan.save_steps * o->timestep));
     json_object_set_new(root, "frames_per_run", json_integer(s->n_frames));
     json_object_set_new(root, "frames", json_integer(s->n_frames * s->exchange.n_runs));
     if (s->exchange.n_replicas > 1)
         json_object_set_new(root, "exchange", exchange_json(s));
+    if (s->flatten)
+        json_object_set_new(root, "flatten", flatten_json(s, a));
     if (a->n) {
         json_object_set_new(root, "temperatures", levels_json(s));
         json_object_set_new(root, "equilibration", equilibration_json(s, a));
@@ -292,7 +416,10 @@ static json_t *diagnostics_json(const tbg_simulation *s, const analysis *a) {
 }
 
 static int write_trajectory(const tbg_simulation *s, const char *metadata) {
-    static const char *const names[] = {"run", "potential_energy"}, *const units[] = {"1", "kilojoule/mole"};
+    static const char *const names[] = {"run", "potential_energy", "log_weight"}, *const units[] = {
+                                                                                      "1", "kilojoule/mole",
+                                                                                      "1"};
+    int weighted = s->flatten && s->flatten->n;
     char *topology, sequence[4096], title[4200];
     tbg_molecule_sequence(s->molecule, sequence, sizeof sequence);
     snprintf(title, sizeof title, "%s, %s", sequence, s->system->forcefield);
@@ -302,7 +429,7 @@ static int write_trajectory(const tbg_simulation *s, const char *metadata) {
                                     .topology_pdb = topology,
                                     .forcefield = s->system->forcefield,
                                     .temperature = s->options.temperature,
-                                    .n_extra = 2,
+                                    .n_extra = weighted ? 3 : 2,
                                     .extra_names = names,
                                     .extra_units = units,
                                     .metadata_json = metadata};
@@ -312,8 +439,10 @@ static int write_trajectory(const tbg_simulation *s, const char *metadata) {
     double interval = (double)s->plan.save_steps * s->options.timestep;
     for (int run = 0; run < s->exchange.n_runs; run++)
         for (int64_t i = 0; i < s->n_frames && status == TBG_OK; i++) {
-            double extra[2] = {run, 0}, time = (double)(i + 1) * interval;
+            double extra[3] = {run, 0, 0}, time = (double)(i + 1) * interval;
             status = tbg_frames_get(s, i, run, &extra[1], s->record_x);
+            if (weighted)
+                extra[2] = tbg_flatten_energy(s->flatten, s->record_x) / s->flatten->kT;
             if (status == TBG_OK)
                 status = tbg_trajectory_append(w, 1, s->record_x, &time, extra);
         }

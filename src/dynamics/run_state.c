@@ -43,16 +43,20 @@ static uint64_t system_hash(const tbg_system *s) {
 char *tbg_simulation_identity(const tbg_simulation *s) {
     const tbg_simulation_options *o = &s->options;
     char *text = tbg_realloc(NULL, 1024, 1);
-    if (text)
-        snprintf(
-            text, 1024,
-            "system %s with %d atoms (%016llx)\ntemperature %.17g K\nmax-temperature %.17g K\nreplicas %d\n"
-            "exchange-rate %.17g\nruns %d\ntimestep %.17g ps\nfriction %.17g /ps\nequilibrate %.17g ps\n"
-            "save-every %.17g ps\nexchange-every %.17g ps\nseed %llu\nsame-start %d\n",
-            s->system->forcefield, s->system->n_atoms, (unsigned long long)system_hash(s->system),
-            o->temperature, o->replicas == 1 ? o->temperature : o->max_temperature, o->replicas,
-            o->replicas ? 0.0 : o->exchange_rate, o->runs, o->timestep, o->friction, o->equilibrate,
-            o->save_every, o->exchange_every, (unsigned long long)o->seed, o->same_start);
+    if (!text)
+        return NULL;
+    int length = snprintf(
+        text, 1024,
+        "system %s with %d atoms (%016llx)\ntemperature %.17g K\nmax-temperature %.17g K\nreplicas %d\n"
+        "exchange-rate %.17g\nruns %d\ntimestep %.17g ps\nfriction %.17g /ps\nequilibrate %.17g ps\n"
+        "save-every %.17g ps\nexchange-every %.17g ps\nseed %llu\nsame-start %d\n",
+        s->system->forcefield, s->system->n_atoms, (unsigned long long)system_hash(s->system), o->temperature,
+        o->replicas == 1 ? o->temperature : o->max_temperature, o->replicas,
+        o->replicas ? 0.0 : o->exchange_rate, o->runs, o->timestep, o->friction, o->equilibrate,
+        o->save_every, o->exchange_every, (unsigned long long)o->seed, o->same_start);
+    if (o->flatten) /* other runs keep the identity they had before there was this */
+        snprintf(text + length, (size_t)(1024 - length), "flatten phi in %.17g ps, up to %.17g kT\n",
+                 o->flatten_time, o->flatten_cap);
     return text;
 }
 
@@ -69,7 +73,7 @@ typedef struct {
     size_t size;
 } piece;
 
-enum { LEVEL = 1, X = 9, PIECES = 11 }; /* the first two: what also reopen() looks at */
+enum { LEVEL = 1, X = 9, PIECES = 15 }; /* the first two: what also reopen() looks at */
 static size_t pieces_of(const tbg_simulation *s, const header *h, piece out[PIECES]) {
     const tbg_lanes *l = s->lanes;
     const tbg_exchange *e = &s->exchange;
@@ -80,6 +84,14 @@ static size_t pieces_of(const tbg_simulation *s, const header *h, piece out[PIEC
                          {e->attempts, pairs},     {e->accepts, pairs},       {e->round_trips, r * 8},
                          {s->start, n * 24},       {s->potential_sum, k * 8}, {s->kinetic_sum, k * 8},
                          {l ? l->x : NULL, state}, {l ? l->v : NULL, state}};
+    tbg_flatten *f = s->flatten;
+    if (f) {
+        size_t m = (size_t)f->n;
+        all[11] = (piece){f->series, (TBG_FLATTEN_STAGES + 1) * m * TBG_FLATTEN_SERIES * 8};
+        all[12] = (piece){f->samples, (size_t)tbg_flatten_samples_at(f, h->runs, h->step) * m * 8};
+        all[13] = (piece){f->core, r * k * m * 4};
+        all[14] = (piece){f->crossings, r * m * 8};
+    }
     size_t total = 0;
     for (int i = 0; i < PIECES; i++)
         total += all[i].size;
@@ -98,7 +110,7 @@ static int corrupt(const tbg_simulation *s, const char *path) {
 }
 
 /* First line in which two identities differ. */
-static int different(const tbg_simulation *s, const char *path, const char *there, const char *here) {
+static int different(const char *path, const char *there, const char *here) {
     while (*there && *here) {
         int n = (int)strcspn(there, "\n"), m = (int)strcspn(here, "\n");
         if (n != m || strncmp(there, here, (size_t)n))
@@ -107,7 +119,10 @@ static int different(const tbg_simulation *s, const char *path, const char *ther
         there += n + (there[n] == '\n');
         here += m + (here[m] == '\n');
     }
-    return *there || *here ? corrupt(s, path) : TBG_OK;
+    if (*there || *here)
+        return tbg_fail(TBG_INPUT, "%s: is of another run: %s %.*s", path, *there ? "there" : "only here",
+                        (int)strcspn(*there ? there : here, "\n"), *there ? there : here);
+    return TBG_OK;
 }
 
 /* The whole file, checked: size, checksum, identity. path: s->checkpoint_path or s->state_path. */
@@ -129,7 +144,7 @@ static int load(const tbg_simulation *s, const char *path, char **data, header *
         status = corrupt(s, path);
     char *identity = status == TBG_OK ? tbg_simulation_identity(s) : NULL;
     if (status == TBG_OK)
-        status = identity ? different(s, path, *data + sizeof *h, identity) : TBG_FAILED;
+        status = identity ? different(path, *data + sizeof *h, identity) : TBG_FAILED;
     free(identity);
     piece pieces[PIECES];
     if (status == TBG_OK &&
@@ -179,7 +194,8 @@ int tbg_run_state_read(tbg_simulation *s) {
     pieces_of(s, &h, pieces);
     const char *at = data + sizeof h + h.identity_size;
     for (int i = 0; i < PIECES; i++) {
-        memcpy(pieces[i].data, at, pieces[i].size);
+        if (pieces[i].size)
+            memcpy(pieces[i].data, at, pieces[i].size);
         at += pieces[i].size;
     }
     s->lanes->step = h.step;
@@ -402,7 +418,8 @@ int tbg_frames_append(tbg_simulation *s) {
     for (int run = 0; run < s->exchange.n_runs; run++) {
         int lane = tbg_exchange_lane(&s->exchange, run, 0);
         tbg_lanes_get_positions(s->lanes, lane, s->record_x);
-        memcpy(s->record, &s->lanes->energy[lane], sizeof(double));
+        double energy = s->lanes->energy[lane] - tbg_flatten_energy(s->flatten, s->record_x);
+        memcpy(s->record, &energy, sizeof(double));
         for (size_t j = 0; j < n; j++) {
             float x = stored(s->record_x[j]);
             memcpy(s->record + sizeof(double) + j * sizeof x, &x, sizeof x);

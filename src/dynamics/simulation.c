@@ -34,6 +34,8 @@ void tbg_simulation_defaults(const char *forcefield, tbg_simulation_options *o) 
         .save_every = 1,
         .exchange_every = 0.2,
         .seed = 1,
+        .flatten_time = 200,
+        .flatten_cap = 8,
     };
 }
 
@@ -60,6 +62,15 @@ int tbg_simulation_check(const tbg_simulation_options *o) {
     TBG_TRY(range("equilibrate", o->equilibrate / 1000, 0, 1e6, "ns"));
     TBG_TRY(range("save-every", o->save_every, o->timestep, 1e6, "ps"));
     TBG_TRY(range("exchange-every", o->exchange_every, o->timestep, 1e6, "ps"));
+    if (o->flatten != TBG_FLATTEN_NONE && o->flatten != TBG_FLATTEN_PHI)
+        return tbg_fail(TBG_INPUT, "flatten is %d; it must be %d (phi) or %d", o->flatten, TBG_FLATTEN_PHI,
+                        TBG_FLATTEN_NONE);
+    if (o->flatten) {
+        TBG_TRY(range("flatten-time", o->flatten_time, 0.1, 10000, "ps"));
+        TBG_TRY(range("flatten-cap", o->flatten_cap, 1, 30, "kT"));
+        if (!(o->friction > 0))
+            return tbg_fail(TBG_INPUT, "flatten needs a temperature: friction must not be 0");
+    }
     if (o->time < o->save_every)
         return tbg_fail(TBG_INPUT, "time %g ps is shorter than save-every %g ps: no frame would be saved",
                         o->time, o->save_every);
@@ -108,15 +119,19 @@ static int64_t divisor(int64_t n, int64_t wanted) {
     return 1;
 }
 
-static void plan_steps(tbg_simulation *s) {
+static int plan_steps(tbg_simulation *s) {
     const tbg_simulation_options *o = &s->options;
     tbg_simulation_plan *p = &s->plan;
     p->save_steps = llround(o->save_every / o->timestep);
     p->exchange_steps = divisor(p->save_steps, llround(o->exchange_every / o->timestep));
+    if (o->flatten)
+        TBG_TRY(tbg_flatten_create(s));
     p->equilibrate_steps =
+        p->flatten_steps +
         (int64_t)ceil(o->equilibrate / o->timestep / (double)p->save_steps - 1e-9) * p->save_steps;
     int64_t frames = (int64_t)floor(o->time / o->timestep / (double)p->save_steps + 1e-9);
     p->total_steps = p->equilibrate_steps + frames * p->save_steps;
+    return TBG_OK;
 }
 
 static char *suffixed(const char *path, const char *suffix) {
@@ -189,7 +204,7 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
     p->n_atoms = (int)n;
     p->runs = o->runs;
     p->replicas = o->replicas;
-    plan_steps(s);
+    TBG_TRY(plan_steps(s));
     if (!resume && !access(s->checkpoint_path, F_OK))
         return tbg_fail(TBG_INPUT, "%s: an unfinished run is there; continue it with --resume, or remove it",
                         s->checkpoint_path);
@@ -211,11 +226,15 @@ static int set_up(tbg_simulation *s, const char *path, int resume) {
                              o->seed, o->threads, &s->lanes));
     s->potential_sum = TBG_NEW(double, p->replicas);
     s->kinetic_sum = TBG_NEW(double, p->replicas);
-    if (!s->potential_sum || !s->kinetic_sum)
+    if (s->flatten)
+        s->flatten->core = tbg_alloc((size_t)s->lanes->n_lanes, (size_t)s->flatten->n * sizeof(int32_t));
+    if (!s->potential_sum || !s->kinetic_sum || (s->flatten && !s->flatten->core))
         return TBG_FAILED;
     if (found)
         TBG_TRY(tbg_run_state_read(s));
-    else
+    if (found && s->flatten)
+        TBG_TRY(tbg_flatten_resume(s));
+    if (!found)
         TBG_TRY(place_lanes(s));
     TBG_TRY(find_groups(s));
     if (!s->finished)
@@ -262,6 +281,7 @@ void tbg_simulation_free(tbg_simulation *s) {
     tbg_lanes_free(s->lanes);
     tbg_exchange_free(&s->exchange);
     tbg_force_source_free(s->source_owner);
+    tbg_flatten_free(s->flatten);
     free(s->path);
     free(s->checkpoint_path);
     free(s->frames_path);
@@ -342,12 +362,30 @@ static void accumulate(tbg_simulation *s) {
     }
 }
 
+const tbg_system *tbg_simulation_system(const tbg_simulation *s) {
+    return s->flatten ? &s->flatten->biased : s->system;
+}
+
+int64_t tbg_simulation_stop(const tbg_simulation *s) {
+    int64_t step = s->lanes->step;
+    return step < s->plan.flatten_steps ? (step / s->flatten->stage_steps + 1) * s->flatten->stage_steps
+                                        : s->plan.total_steps;
+}
+
+int64_t tbg_simulation_interval(const tbg_simulation *s, int64_t step) {
+    return step < s->plan.flatten_steps ? s->flatten->sample_steps : s->plan.save_steps;
+}
+
 int tbg_simulation_arrived(tbg_simulation *s) {
     const tbg_simulation_plan *p = &s->plan;
     TBG_TRY(check_energies(s));
+    if (s->lanes->step <= p->flatten_steps)
+        TBG_TRY(tbg_flatten_sample(s));
     if (s->lanes->step > p->equilibrate_steps) {
         TBG_TRY(tbg_frames_append(s));
         accumulate(s);
+        if (s->flatten)
+            tbg_flatten_watch(s);
     } else if (s->lanes->step == p->equilibrate_steps)
         tbg_exchange_reset_statistics(&s->exchange);
     if (tbg_seconds() - s->last_checkpoint > CHECKPOINT_SECONDS)
@@ -360,8 +398,8 @@ int tbg_simulation_advance(tbg_simulation *s, int *done) {
     const tbg_simulation_plan *p = &s->plan;
     s->complete = s->lanes->step >= p->total_steps;
     if (!s->complete) {
-        (s->n_groups >= s->lanes->threads ? advance_groups
-                                          : advance_together)(s, p->save_steps / p->exchange_steps);
+        (s->n_groups >= s->lanes->threads ? advance_groups : advance_together)(
+            s, tbg_simulation_interval(s, s->lanes->step) / p->exchange_steps);
         TBG_TRY(tbg_simulation_arrived(s));
     }
     *done = s->complete;

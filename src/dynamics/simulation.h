@@ -3,6 +3,7 @@
 #ifndef TBG_DYNAMICS_SIMULATION_H
 #define TBG_DYNAMICS_SIMULATION_H
 #include "dynamics/exchange.h"
+#include "dynamics/flatten.h"
 #include "dynamics/integrator.h"
 #include "dynamics/source.h"
 #include "tbg/dynamics.h"
@@ -20,6 +21,7 @@ struct tbg_simulation {
     tbg_source_owner *source_owner;
     tbg_lanes *lanes;
     tbg_exchange exchange;
+    tbg_flatten *flatten;  /* or NULL */
     double *start;         /* [n_atoms][3] nm, minimised */
     double *potential_sum; /* [replicas] over saved instants and runs, kJ/mol */
     double *kinetic_sum;   /* [replicas] the same, kJ/mol */
@@ -37,6 +39,12 @@ struct tbg_simulation {
 
 /* After the lanes have come to the next frame: check energies, save the frame, a checkpoint now and then. */
 int tbg_simulation_arrived(tbg_simulation *s);
+/* Steps to the next frame or, while a bias is sought, to the next samples; that never goes beyond this step.
+ */
+int64_t tbg_simulation_interval(const tbg_simulation *s, int64_t step);
+int64_t tbg_simulation_stop(const tbg_simulation *s);
+/* The system that moves: s->system, or that with its bias. */
+const tbg_system *tbg_simulation_system(const tbg_simulation *s);
 /* device.c: which of n simulations (group: [n] out) go on together, and to which step. */
 void tbg_simulation_batch_choose(int n, tbg_simulation *const *all, tbg_simulation **group, int *n_group,
                                  int64_t *end);

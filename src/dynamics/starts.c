@@ -34,6 +34,15 @@ static int mark_side(const tbg_molecule *m, int b, int c, unsigned char *side) {
     return !side[b];
 }
 
+int tbg_start_in_ring(const tbg_molecule *m, int b, int c, int *ring) {
+    unsigned char *side = TBG_NEW(unsigned char, m->n_atoms);
+    if (!side)
+        return TBG_FAILED;
+    *ring = !mark_side(m, b, c, side);
+    free(side);
+    return TBG_OK;
+}
+
 int tbg_start_turn(const tbg_molecule *m, int b, int c, double angle, unsigned char *side, double *x) {
     if (!mark_side(m, b, c, side))
         return 0;

@@ -13,6 +13,8 @@ int tbg_start_scatter(const tbg_molecule *molecule, const tbg_system *system, ui
  * Returns 0 and leaves all as it is if the bond is part of a ring. */
 int tbg_start_turn(const tbg_molecule *molecule, int b, int c, double angle, unsigned char *side,
                    double *positions);
+/* *ring: 1 if the bond b-c is part of a ring. */
+int tbg_start_in_ring(const tbg_molecule *molecule, int b, int c, int *ring);
 /* What dynamics should not change, looked up once for many frames. */
 typedef struct {
     int n_centres, n_omega;

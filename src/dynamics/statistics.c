@@ -36,17 +36,21 @@ static double mean_of(int64_t n, const double *a) {
     return sum / (double)n;
 }
 
-/* Does the mean before `start` differ from that of the rest by more than two standard errors, as the rest
+/* Does the mean before `start` differ from that of the rest by more than so many standard errors, as the rest
  * fluctuates? */
-static int differs(int64_t n, const double *a, int64_t start, double samples) {
+static int differs(int64_t n, const double *a, int64_t start, double samples, double errors) {
     double before = mean_of(start, a), mean = mean_of(n - start, a + start), variance = 0;
     for (int64_t i = start; i < n; i++)
         variance += (a[i] - mean) * (a[i] - mean) / (double)(n - start);
     double part = (double)start * samples / (double)(n - start); /* independent samples before start */
-    return fabs(before - mean) > 2 * sqrt(variance * (1 / part + 1 / samples));
+    return fabs(before - mean) > errors * sqrt(variance * (1 / part + 1 / samples));
 }
 
 int64_t tbg_statistics_equilibration(int64_t n, const double *a) {
+    return tbg_statistics_stationary(n, a, 2);
+}
+
+int64_t tbg_statistics_stationary(int64_t n, const double *a, double errors) {
     int64_t chosen = 0;
     double best = 0;
     if (n < 8)
@@ -60,7 +64,7 @@ int64_t tbg_statistics_equilibration(int64_t n, const double *a) {
         int64_t step = at / 4, least = n / 256 + 1;
         at += step > least ? step : least;
     }
-    return chosen && differs(n, a, chosen, best) ? chosen : 0;
+    return chosen && differs(n, a, chosen, best, errors) ? chosen : 0;
 }
 
 void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out) {
@@ -74,6 +78,37 @@ void tbg_statistics_population(int64_t n, const double *inside, tbg_population *
         out->p_error = sqrt(p * (1 - p) / out->effective);
         out->value = -log(p / (1 - p));
         out->error = out->p_error / (p * (1 - p));
+    }
+}
+
+void tbg_statistics_mean(int64_t n, const double *series, const double *weight, double *scratch, double *mean,
+                         double *error, double *total) {
+    double sum = 0, square = 0;
+    *mean = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double w = weight ? weight[i] : 1;
+        sum += w;
+        *mean += w * series[i];
+    }
+    *mean /= sum;
+    *total = sum;
+    for (int64_t i = 0; i < n; i++) {
+        scratch[i] = (weight ? weight[i] : 1) * (series[i] - *mean) / sum;
+        square += scratch[i] * scratch[i];
+    }
+    *error = sqrt(square * tbg_statistics_inefficiency(n, scratch));
+}
+
+void tbg_statistics_weighted(int64_t n, const double *inside, const double *weight, double *scratch,
+                             tbg_population *out, double *total) {
+    double p, error;
+    tbg_statistics_mean(n, inside, weight, scratch, &p, &error, total);
+    *out = (tbg_population){.p = p, .value = NAN, .error = NAN, .p_error = NAN};
+    if (p > 0 && p < 1) {
+        out->p_error = error;
+        out->effective = p * (1 - p) / (error * error);
+        out->value = -log(p / (1 - p));
+        out->error = error / (p * (1 - p));
     }
 }
 

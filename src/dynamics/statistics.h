@@ -14,6 +14,8 @@ double tbg_statistics_inefficiency(int64_t n, const double *series);
  * in short series the first criterion alone drops much by chance. What it leaves of a slow transient shifts
  * the mean by about its standard error. 0 for n < 8. */
 int64_t tbg_statistics_equilibration(int64_t n, const double *series);
+/* The same with another number of standard errors. */
+int64_t tbg_statistics_stationary(int64_t n, const double *series, double errors);
 
 /* Free-energy difference of one state against all else, in kT: -ln(p / (1 - p)). */
 typedef struct {
@@ -23,6 +25,15 @@ typedef struct {
 } tbg_population;
 /* inside: [n] 0 or 1. */
 void tbg_statistics_population(int64_t n, const double *inside, tbg_population *out);
+
+/* The same of weighted frames (weight: [n] > 0): sum w inside / sum w, whose error comes from the statistical
+ * inefficiency of w (inside - p). effective: independent unweighted samples that would know p as well, which
+ * may be more than n. scratch: [n]. *total: sum of the weights. */
+void tbg_statistics_weighted(int64_t n, const double *inside, const double *weight, double *scratch,
+                             tbg_population *out, double *total);
+/* Mean of weighted values and its standard error, in the same way. weight: or NULL. */
+void tbg_statistics_mean(int64_t n, const double *series, const double *weight, double *scratch, double *mean,
+                         double *error, double *total);
 
 /* Do independent estimates agree within their errors? chi-square of the values about their weighted mean.
  * *p_value: probability of a larger chi-square if they do; values without a number make it 0. n < 2: 1. */

@@ -75,12 +75,22 @@ static int add_part(const char *path, const tbg_trajectory *t, long first, long 
     return TBG_OK;
 }
 
-static int add(const char *path, const tbg_trajectory *t, const tbg_molecule *molecule, double burn_in,
-               tbg_reference *r) {
+/* only: there is no other file. */
+static int add(const char *path, int only, const tbg_trajectory *t, const tbg_molecule *molecule,
+               double burn_in, tbg_reference *r) {
     if (t->n_atoms != molecule->n_atoms)
         return tbg_fail(TBG_INPUT, "%s: another molecule: %d atoms there, %d in the ensemble", path,
                         t->n_atoms, molecule->n_atoms);
     TBG_TRY(check_topology(path, t->topology_pdb, molecule));
+    double *weight;
+    TBG_TRY(tbg_trajectory_weights(t, path, &weight));
+    if (weight && !only) {
+        free(weight);
+        return tbg_fail(TBG_INPUT,
+                        "%s: frames have weights (log_weight, tbg simulate --flatten), which say nothing "
+                        "about other files: give it alone",
+                        path);
+    }
     long kept = 0;
     for (long first = 0, end; first < (long)t->n_frames; first = end) {
         end = run_end(t, first);
@@ -90,12 +100,23 @@ static int add(const char *path, const tbg_trajectory *t, const tbg_molecule *mo
         double drop = ceil(interval > 0 ? burn_in / interval - 1e-3 : burn_in);
         if (drop >= (double)(end - first))
             continue;
-        TBG_TRY(add_part(path, t, first + (long)drop, end, r));
+        long before = r->n;
+        int status = add_part(path, t, first + (long)drop, end, r);
+        if (status != TBG_OK) {
+            free(weight);
+            return status;
+        }
+        if (weight)
+            memmove(weight + before, weight + first + (long)drop, (size_t)(r->n - before) * sizeof *weight);
         kept++;
         /* Runs of different intervals: the largest, so that a lag is never too long in frames. */
         if (interval > r->interval)
             r->interval = interval;
     }
+    int status = kept && weight ? tbg_reference_unweight(r, molecule, weight) : TBG_OK;
+    free(weight);
+    if (status != TBG_OK)
+        return tbg_fail_in(status, "%s", path);
     if (!kept)
         return tbg_fail(TBG_INPUT, "%s: %lld frames, none left after the burn-in", path,
                         (long long)t->n_frames);
@@ -120,7 +141,7 @@ int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule
         tbg_trajectory *t;
         status = tbg_trajectory_read(paths[p], 0, 1, 0, &t);
         if (status == TBG_OK) {
-            status = add(paths[p], t, molecule, burn_in, r);
+            status = add(paths[p], n_paths == 1, t, molecule, burn_in, r);
             tbg_trajectory_free(t);
         }
     }

@@ -41,7 +41,7 @@ tbg_dF tbg_reference_dF_of(const char *name, double p, double inefficiency, long
     return d;
 }
 
-static double angle(const tbg_reference *r, long i, const int atoms[4]) {
+double tbg_reference_angle(const tbg_reference *r, long i, const int atoms[4]) {
     const float *frame = r->positions + (size_t)i * (size_t)r->n_atoms * 3;
     static const int four[4] = {0, 1, 2, 3};
     double x[12];
@@ -71,6 +71,12 @@ int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *
                      double *inefficiency) {
     int n;
     tbg_torsion *torsions;
+    if (r->weighted) {
+        *n_dF = r->n_dF;
+        memcpy(dF, r->dF, (size_t)r->n_dF * sizeof *dF);
+        memcpy(inefficiency, r->inefficiency, (size_t)r->n_dF * sizeof *inefficiency);
+        return TBG_OK;
+    }
     *n_dF = 0;
     TBG_TRY(tbg_backbone_torsions(molecule, &n, &torsions));
     double *side = TBG_NEW(double, r->n);
@@ -80,7 +86,7 @@ int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *
         if (strncmp(torsions[t].name, "phi", 3))
             continue;
         for (long i = 0; i < r->n; i++) {
-            double phi = angle(r, i, torsions[t].atoms);
+            double phi = tbg_reference_angle(r, i, torsions[t].atoms);
             side[i] = phi > 0 && phi < 2;
             p += side[i];
         }
@@ -179,7 +185,7 @@ static int put_torsions(const tbg_reference *r, const tbg_molecule *molecule, js
     for (int t = 0; t < n; t++) {
         long count[BINS] = {0};
         for (long i = 0; i < r->n; i++)
-            count[bin_of(angle(r, i, torsions[t].atoms), BINS)]++;
+            count[bin_of(tbg_reference_angle(r, i, torsions[t].atoms), BINS)]++;
         json_object_set_new(all, torsions[t].name, integers(BINS, count));
     }
     int pairs = tbg_ramachandran_pairs(n, torsions, pair, PAIRS_MOST);
@@ -188,7 +194,8 @@ static int put_torsions(const tbg_reference *r, const tbg_molecule *molecule, js
         memset(count, 0, sizeof count);
         const tbg_torsion *phi = &torsions[pair[k][0]], *psi = &torsions[pair[k][1]];
         for (long i = 0; i < r->n; i++)
-            count[bin_of(angle(r, i, psi->atoms), MAP) * MAP + bin_of(angle(r, i, phi->atoms), MAP)]++;
+            count[bin_of(tbg_reference_angle(r, i, psi->atoms), MAP) * MAP +
+                  bin_of(tbg_reference_angle(r, i, phi->atoms), MAP)]++;
         json_array_append_new(maps, json_pack("{s:s, s:s, s:i, s:o}", "phi", phi->name, "psi", psi->name,
                                               "bins", MAP, "counts", integers(MAP * MAP, count)));
     }
@@ -341,6 +348,8 @@ int tbg_reference_store(const tbg_reference *r, const tbg_molecule *molecule, lo
                   r->temperature > 0 ? json_real(r->temperature) : json_null(), "atoms", r->n_atoms, "frames",
                   (json_int_t)r->n, "runs", r->n_parts, "interval_ps",
                   r->interval > 0 ? json_real(r->interval) : json_null(), "frames_kept", (json_int_t)n_kept);
+    if (o && r->weighted)
+        json_object_set_new(o, "effective_frames", json_real(r->effective_frames));
     int status = o ? put_dF(r, molecule, o) : tbg_fail(TBG_FAILED, "out of memory");
     if (status == TBG_OK)
         status = put_torsions(r, molecule, o);
@@ -377,7 +386,8 @@ static int take_reals(const json_t *list, long n, double *out) {
     return 1;
 }
 
-static int take_dF(const json_t *all, tbg_whole *w) {
+/* least: smallest inefficiency that can be: only a bias makes frames worth more than independent ones. */
+static int take_dF(const json_t *all, double least, tbg_whole *w) {
     const char *name;
     json_t *entry;
     json_object_foreach((json_t *)(uintptr_t)all, name, entry) {
@@ -385,7 +395,7 @@ static int take_dF(const json_t *all, tbg_whole *w) {
                      *g = json_object_get(entry, "inefficiency_frames");
         double population = json_number_value(p), inefficiency = json_number_value(g);
         if (!json_is_number(p) || !json_is_number(g) || !(population >= 0 && population <= 1) ||
-            !(inefficiency >= 1 && isfinite(inefficiency)) || strlen(name) >= sizeof w->dF[0].name ||
+            !(inefficiency >= least && isfinite(inefficiency)) || strlen(name) >= sizeof w->dF[0].name ||
             w->n_dF == TBG_TORSIONS_MOST)
             return 0;
         w->inefficiency[w->n_dF] = inefficiency;
@@ -463,7 +473,8 @@ int tbg_whole_read(const char *trajectory, const tbg_molecule *molecule, tbg_who
     if (!name || strcmp(name, sequence))
         status = tbg_fail(TBG_INPUT, "%s: of another molecule: %.60s there, %s in the ensemble", path,
                           name ? name : "none", sequence);
-    else if (w->n < 1 || !take_dF(json_object_get(o, "dF"), w) ||
+    else if (w->n < 1 ||
+             !take_dF(json_object_get(o, "dF"), json_object_get(o, "effective_frames") ? 1e-9 : 1, w) ||
              !take_energies(json_object_get(o, "energy"), w) ||
              !take_tica(json_object_get(o, "tica"), molecule, w))
         status = tbg_fail(TBG_INPUT, "%s: damaged: not what tbg reference writes", path);

@@ -6,9 +6,13 @@
 enum { TBG_QUANTILES = 100 }; /* of each of TBG_BLOCKS blocks of energies in time */
 
 /* dF of every phi from all frames of r; its error from the inefficiency of the indicator, or the scatter
- * between runs where that is larger. dF, inefficiency: [TBG_TORSIONS_MOST]. */
+ * between runs where that is larger; of weighted frames what tbg_reference_unweight found. dF, inefficiency: [TBG_TORSIONS_MOST]. */
 int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *n_dF, tbg_dF *dF,
                      double *inefficiency);
+/* weighted.c: r->weighted, dF and inefficiency from the frames' weights, then draws in place of the frames. weight: [r->n]. */
+int tbg_reference_unweight(tbg_reference *r, const tbg_molecule *molecule, const double *weight);
+/* Dihedral angle of a frame. */
+double tbg_reference_angle(const tbg_reference *r, long i, const int atoms[4]);
 /* The same from what is kept: population of 0 < phi < 2, inefficiency, frames. */
 tbg_dF tbg_reference_dF_of(const char *name, double p, double inefficiency, long n);
 /* TICA of evenly spaced frames. lag, actual: ps; shorter than asked for where the runs are short. */

@@ -131,6 +131,11 @@ static int load_file(const tbg_training_set *set, const char *path, double fract
     tbg_trajectory *t = NULL;
     TBG_TRY(tbg_file_verify(path, NULL));
     TBG_TRY(tbg_trajectory_read(path, set->burn_in, set->stride, set->frames, &t));
+    int drawn = tbg_trajectory_unweight(t, path, NULL); /* of a biased run: training knows equal frames */
+    if (drawn != TBG_OK) {
+        tbg_trajectory_free(t);
+        return drawn;
+    }
     int64_t n = t->n_frames, hold = held ? (int64_t)(fraction * (double)n) : 0,
             use = n - hold - (hold ? gap : 0);
     size_t frame = (size_t)t->n_atoms * 3;
