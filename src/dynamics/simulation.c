@@ -363,7 +363,7 @@ static void accumulate(tbg_simulation *s) {
 }
 
 const tbg_system *tbg_simulation_system(const tbg_simulation *s) {
-    return s->flatten ? &s->flatten->biased : s->system;
+    return s->flatten && s->flatten->stage ? &s->flatten->biased : s->system;
 }
 
 int64_t tbg_simulation_stop(const tbg_simulation *s) {

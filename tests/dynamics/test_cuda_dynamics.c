@@ -255,6 +255,74 @@ static void batches_match_single_simulations(void **state) {
         free_vector(&v[k]);
 }
 
+/* While a bias is sought: stages end where they should, the device goes on with the new terms; stopped in the
+ * middle of it, the same bits. */
+static void flattened_create(const vector_set *v, const char *what, int resume, tbg_simulation **out) {
+    tbg_simulation_options o;
+    tbg_simulation_defaults("amber14-obc1", &o);
+    o.runs = 2, o.replicas = 2, o.max_temperature = 330, o.threads = 1, o.timestep = 0.002;
+    o.save_every = 0.04, o.exchange_every = 0.02, o.equilibrate = 0, o.time = 0.08;
+    o.flatten = TBG_FLATTEN_PHI, o.flatten_time = 1.6;
+    for (int k = 0; k < SIMULATIONS; k++) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/%s-%d.nc", folder, what, k);
+        assert_ok(tbg_simulation_create(v[k].molecule, v[k].system, path, &o, resume, &out[k]));
+    }
+}
+
+static void a_bias_is_found_on_the_device(void **state) {
+    (void)state;
+    vector_set v[SIMULATIONS] = {load_vector("AC"), load_vector("LT")};
+    tbg_simulation *host[SIMULATIONS], *whole[SIMULATIONS], *parts[SIMULATIONS];
+    int done;
+    flattened_create(v, "biased-host", 0, host);
+    for (int k = 0; k < SIMULATIONS; k++)
+        assert_ok(tbg_simulation_advance(host[k], &done));
+    flattened_create(v, "biased-whole", 0, whole);
+    run_batch(whole, 3);
+    flattened_create(v, "biased-parts", 0, parts);
+    run_batch(parts, 1);
+    for (int k = 0; k < SIMULATIONS; k++) {
+        assert_int_equal(host[k]->flatten->stage, 1);
+        assert_int_equal(parts[k]->flatten->stage, 1);
+        for (int j = 0; j < TBG_FLATTEN_SERIES; j++)
+            assert_true(fabs(parts[k]->flatten->series[TBG_FLATTEN_SERIES + j] -
+                             host[k]->flatten->series[TBG_FLATTEN_SERIES + j]) < 0.01);
+        assert_ok(tbg_simulation_save(parts[k]));
+    }
+    run_batch(parts, 1); /* lost */
+    simulations_free(parts);
+    flattened_create(v, "biased-parts", 1, parts);
+    run_batch(parts, 2);
+    for (int k = 0; k < SIMULATIONS; k++) {
+        size_t state_size = 3 * (size_t)whole[k]->system->n_atoms * TBG_LANES * sizeof(float);
+        assert_int_equal(whole[k]->lanes->step, 300);
+        assert_int_equal(parts[k]->lanes->step, 300);
+        assert_int_equal(whole[k]->flatten->stage, 3);
+        assert_memory_equal(whole[k]->lanes->x, parts[k]->lanes->x, state_size);
+        assert_memory_equal(whole[k]->flatten->series, parts[k]->flatten->series,
+                            4 * TBG_FLATTEN_SERIES * sizeof(double));
+        double x[3 * 64]; /* the device's energies are those of the system with its bias */
+        tbg_engine *engine;
+        double energy;
+        assert_ok(tbg_engine_create("reference", v[k].molecule, tbg_simulation_system(parts[k]), 1, &engine));
+        tbg_lanes_get_positions(parts[k]->lanes, 0, x);
+        assert_ok(tbg_engine_evaluate(engine, 1, x, &energy, NULL, NULL));
+        tbg_engine_free(engine);
+        /* the bias has changed since the energies came: take off the old one */
+        parts[k]->flatten->stage--;
+        double old = tbg_flatten_energy(parts[k]->flatten, x);
+        parts[k]->flatten->stage++;
+        energy += old - tbg_flatten_energy(parts[k]->flatten, x);
+        assert_true(fabs(energy - parts[k]->lanes->energy[0]) < 0.02);
+    }
+    simulations_free(host);
+    simulations_free(whole);
+    simulations_free(parts);
+    for (int k = 0; k < SIMULATIONS; k++)
+        free_vector(&v[k]);
+}
+
 static int set_up(void **state) {
     (void)state;
     strcpy(folder, "/tmp/tbg-cuda-XXXXXX");
@@ -280,6 +348,7 @@ int main(void) {
         cmocka_unit_test(energies_match_the_reference),
         cmocka_unit_test(steps_match_the_processor),
         cmocka_unit_test_setup_teardown(batches_match_single_simulations, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_bias_is_found_on_the_device, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,7 +104,44 @@ static void wrong_usage_is_refused(void **state) {
     assert_int_equal(shell(TBG_PROGRAM " simulate XX -f amber14-obc1 --time 1 -o x.nc"), 2);
     assert_int_equal(shell(TBG_PROGRAM " simulate AA -f nonsense --time 1 -o x.nc"), 2);
     assert_int_equal(shell(RUN "--time 0.001 -o missing-folder/x.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.001 --flatten psi -o x.nc 2>said; test $? = 2 && grep -q psi said"),
+                     0);
+    assert_int_equal(shell(RUN "--time 0.001 --flatten phi --flatten-time -1 -o x.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.001 --flatten phi --flatten-cap 1000 -o x.nc"), 2);
+    assert_int_equal(shell(RUN "--time 0.001 --flatten phi --friction 0 -o x.nc"), 2);
     assert_int_equal(shell("test -e x.nc"), 1);
+}
+
+/* A flattened run: its weights are in the file, what reads it knows them. */
+static void a_flattened_run(void **state) {
+    (void)state;
+#define FLAT                                                                                                 \
+    TBG_PROGRAM " simulate ACE-ALA-NME -f amber99sbildn-obc --runs 2 --replicas 8 -q --threads 1 "           \
+                "--flatten phi --flatten-time 2 --equilibrate 0 --save-every 0.1 "
+    assert_int_equal(shell(FLAT "--time 0.004 -o flat.nc 2>said && grep -q 'flatten 1 phi torsion' said"), 0);
+    assert_int_equal(shell(TBG_PROGRAM " info flat.nc | grep -q log_weight"), 0);
+    assert_int_equal(shell(FLAT "--time 0.005 -o flat.nc --resume && grep -q '\"frames\": 100' flat.json"),
+                     0);
+    assert_int_equal(shell(FLAT "--time 0.005 -o flat.nc --resume --flatten none 2>said;"
+                                "test $? = 2 && grep -q flatten said"),
+                     0);
+    assert_int_equal(
+        shell(TBG_PROGRAM
+              " reference flat.nc -b 0 -n 20 -o ref.nc 2>/dev/null | grep -q '20 draws from 100'"),
+        0);
+    assert_int_equal(shell("grep -q effective_frames ref.json"), 0);
+    assert_int_equal(shell(TBG_PROGRAM " reference flat.nc flat.nc -b 0 -n 20 -o two.nc 2>said;"
+                                       "test $? = 2 && grep -q log_weight said && test ! -e two.nc"),
+                     0);
+    assert_int_equal(shell(TBG_PROGRAM " density ACE-ALA-NME flat.nc --model " TBG_SOURCE_DIR
+                                       "/models/ad-improved.safetensors 2>said;"
+                                       "test $? = 2 && grep -q log_weight said"),
+                     0);
+    assert_int_equal(shell(TBG_PROGRAM " simulate ACE-PRO-NME -f amber99sbildn-obc --runs 1 --time 0.001 -q "
+                                       "--equilibrate 0 --save-every 0.5 --flatten phi --flatten-time 1 "
+                                       "-o ring.nc 2>said && grep -q 'nothing to flatten' said"),
+                     0);
+    assert_int_equal(shell(TBG_PROGRAM " info ring.nc --json | grep -q log_weight"), 1);
 }
 
 /* A data set: everything of the list, what is there stays, what is broken off goes on; refusals. */
@@ -164,6 +201,7 @@ int main(void) {
         cmocka_unit_test(a_longer_time_goes_on),
         cmocka_unit_test(term_saves_and_resume_equals_no_stop),
         cmocka_unit_test(wrong_usage_is_refused),
+        cmocka_unit_test(a_flattened_run),
         cmocka_unit_test(lists),
         cmocka_unit_test(the_data_set_script),
     };
