@@ -164,9 +164,57 @@ static void an_altered_file_is_found(void **state) {
     tbg_training_config_free(c);
 }
 
+/* Frames of a flattened run are taken in proportion to their weights: here every third counts. */
+static void weighted_frames_are_drawn(void **state) {
+    (void)state;
+    static const char *const names[] = {"log_weight"};
+    char path[300], text[900], forcefield[32] = "";
+    double temperature = 0;
+    tbg_trajectory *t;
+    tbg_trajectory_writer *w;
+    assert_ok(tbg_trajectory_read(SAMPLE "/GG.nc", 0, 1, 0, &t));
+    size_t size = 3 * (size_t)t->n_atoms;
+    double *x = malloc(size * sizeof *x);
+    snprintf(path, sizeof path, "%s/weighted.nc", folder);
+    tbg_trajectory_header header = {.n_atoms = t->n_atoms,
+                                    .topology_pdb = t->topology_pdb,
+                                    .forcefield = t->forcefield,
+                                    .temperature = t->temperature,
+                                    .n_extra = 1,
+                                    .extra_names = names};
+    assert_ok(tbg_trajectory_create(path, &header, 0, NULL, &w));
+    for (int i = 0; i < FRAMES; i++) {
+        double log_weight = i % 3 == 1 ? 7 : -60;
+        for (size_t j = 0; j < size; j++)
+            x[j] = (double)t->positions[(size_t)i * size + j];
+        assert_ok(tbg_trajectory_append(w, 1, x, NULL, &log_weight));
+    }
+    assert_ok(tbg_trajectory_close(w));
+    snprintf(text, sizeof text,
+             "network: {preset: tbg, hidden: 8, layers: 2}\n"
+             "data: {sets: [{molecule: GG, trajectory: %s}], validation: {fraction: 0.1, gap: 2}}\n"
+             "training: {batch: 4, iterations: 2, backend: reference}\n",
+             path);
+    tbg_training_config *c = NULL;
+    tbg_data data, held;
+    assert_ok(tbg_training_config_parse(text, strlen(text), "weighted.yaml", &c));
+    assert_ok(tbg_data_load(c, &data, &held, forcefield, &temperature));
+    assert_true(data.n_frames == FRAMES - 24 - 2 && held.n_frames == 24);
+    for (int k = 0; k < data.n_frames; k++) /* three times each, in order */
+        for (size_t j = 0; j < size; j++)
+            assert_true(fabsf(data.molecules[0].positions[(size_t)k * size + j] -
+                              t->positions[(size_t)(k / 3 * 3 + 1) * size + j]) < 1e-6f);
+    tbg_data_free(&data);
+    tbg_data_free(&held);
+    tbg_training_config_free(c);
+    tbg_trajectory_free(t);
+    free(x);
+    unlink(path); /* the folder is a data set below */
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_are_what_they_say),
-                                       cmocka_unit_test(training_runs_on_it),
-                                       cmocka_unit_test(an_altered_file_is_found)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_are_what_they_say), cmocka_unit_test(weighted_frames_are_drawn),
+        cmocka_unit_test(training_runs_on_it), cmocka_unit_test(an_altered_file_is_found)};
     return cmocka_run_group_tests_name("sample data", tests, set_up, tear_down);
 }
