@@ -23,11 +23,12 @@ typedef struct {
     int line;         /* of the configuration, for messages */
 } tbg_training_set;
 
-enum { TBG_OPTIMIZER_ADAM, TBG_OPTIMIZER_ADAMW };
+enum { TBG_OPTIMIZER_ADAM, TBG_OPTIMIZER_ADAMW, TBG_OPTIMIZER_SOAP };
 enum { TBG_RATE_CONSTANT, TBG_RATE_STEPS, TBG_RATE_COSINE };
 enum { TBG_TIME_UNIFORM, TBG_TIME_GRADED }; /* uniform in t, uniform in u of graded time */
 enum { TBG_COMPOSE_EVERY, TBG_COMPOSE_RANDOM };
-/* Nothing; proper rotations; rotations, the reflection and permutations of atoms the network cannot tell apart. */
+/* Nothing; proper rotations; rotations, the reflection and permutations of atoms the network cannot tell
+ * apart. */
 enum { TBG_ALIGN_NONE, TBG_ALIGN_ROTATE, TBG_ALIGN_FULL };
 enum { TBG_BIAS_NONE, TBG_BIAS_BALANCE, TBG_BIAS_FIXED };
 
@@ -61,20 +62,21 @@ typedef struct {
     int64_t batch, iterations;
     double epochs; /* > 0: iterations follow from it */
     int optimizer;
+    int refresh_bases; /* SOAP: steps between refreshed eigenbases */
     double learning_rate, final_learning_rate,
         warmup; /* warmup: fraction of iterations if < 1, else iterations */
     int rate;   /* TBG_RATE_* */
     int n_steps;
     tbg_rate_step *steps;
     double beta1, beta2, epsilon, weight_decay;
-    double clip;          /* largest global gradient norm, 0: none */
-    double ema;           /* decay, 0: none */
-    double path_noise;    /* published: 0.01 */
-    int time_sampling;    /* TBG_TIME_* */
-    double time_mixture;  /* this fraction of the samples draws t the other way */
-    int time_stratified;  /* 1: one shifted grid of times per batch instead of independent ones */
-    int align;            /* TBG_ALIGN_*: move the prior onto the data by what the field commutes with */
-    int transport;        /* assign priors to data within a batch (optimal transport) */
+    double clip;         /* largest global gradient norm, 0: none */
+    double ema;          /* decay, 0: none */
+    double path_noise;   /* published: 0.01 */
+    int time_sampling;   /* TBG_TIME_* */
+    double time_mixture; /* this fraction of the samples draws t the other way */
+    int time_stratified; /* 1: one shifted grid of times per batch instead of independent ones */
+    int align;           /* TBG_ALIGN_*: move the prior onto the data by what the field commutes with */
+    int transport;       /* assign priors to data within a batch (optimal transport) */
     uint64_t seed;
     int threads;
     char backend[16];
@@ -136,7 +138,7 @@ const tbg_model *tbg_trainer_model(const tbg_trainer *trainer);
  * molecules if the molecule is none of them, else 0. Returns the text's length. */
 int tbg_scope_warnings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                        double temperature, size_t size, char *text, int *transfer);
-/* {"molecules": n, "residues_least": 2, "residues_most": 2, "caps": [], "residues_n_terminal": "A R ...", ...}, freed
- * by the caller. */
+/* {"molecules": n, "residues_least": 2, "residues_most": 2, "caps": [], "residues_n_terminal": "A R ...",
+ * ...}, freed by the caller. */
 int tbg_scope_json(const tbg_model *model, char **text);
 #endif

@@ -1,6 +1,6 @@
-/* checkpoint.c: the state of a run as one safetensors file: raw weights, EMA, moments; counters and
- * description as JSON in the metadata. Written beside the target and renamed. Refuses to go on with another
- * network, recipe or data. */
+/* checkpoint.c: the state of a run as one safetensors file: raw weights, EMA, moments, SOAP's bases; counters
+ * and description as JSON in the metadata. Written beside the target and renamed. Refuses to go on with
+ * another network, recipe or data. */
 #include "base/memory.h"
 #include "tbg/status.h"
 #include "training/internal.h"
@@ -26,19 +26,23 @@ static json_t *state_json(const tbg_training_state *s, int64_t steps) {
 int tbg_checkpoint_write(const char *path, const tbg_model *model, const tbg_optimizer *o,
                          const tbg_training_state *state, const json_t *description,
                          const char *config_text) {
-    const float *data[4] = {model->values, o->m, o->v, o->ema};
-    static const char *const names[4] = {"weights", "adam.m", "adam.v", "ema"};
-    tbg_tensor tensors[4];
+    size_t n_soap = 0;
+    float *soap = o->soap ? tbg_soap_state(o->soap, &n_soap) : NULL;
+    const float *data[5] = {model->values, o->m, o->v, o->ema, n_soap ? soap : NULL};
+    static const char *const names[5] = {"weights", "adam.m", "adam.v", "ema", "soap"};
+    tbg_tensor tensors[5];
     int n = 0;
     memset(tensors, 0, sizeof tensors);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++) {
+        size_t size = i == 4 ? n_soap : o->n;
         if (data[i])
             tensors[n++] = (tbg_tensor){.name = (char *)(uintptr_t)names[i],
                                         .dtype = TBG_F32,
                                         .rank = 1,
-                                        .shape = {(int64_t)o->n},
-                                        .n = o->n,
+                                        .shape = {(int64_t)size},
+                                        .n = size,
                                         .data = data[i]};
+    }
     json_t *counters = state_json(state, o->steps);
     char *counters_text = counters ? json_dumps(counters, JSON_COMPACT) : NULL;
     char *description_text = json_dumps(description, JSON_COMPACT | JSON_SORT_KEYS);
@@ -121,6 +125,10 @@ int tbg_checkpoint_read(const char *path, tbg_model *model, tbg_optimizer *o, tb
         status = copy(file, "adam.v", o->n, o->v);
     if (status == TBG_OK && o->ema)
         status = copy(file, "ema", o->n, o->ema);
+    size_t n_soap = 0;
+    float *soap = o->soap ? tbg_soap_state(o->soap, &n_soap) : NULL;
+    if (status == TBG_OK && n_soap)
+        status = copy(file, "soap", n_soap, soap);
     json_decref(counters);
     tbg_tensors_free(file);
     if (status != TBG_OK) {

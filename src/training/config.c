@@ -197,21 +197,37 @@ static int read_steps(const tbg_yaml *list, tbg_training_config *c) {
 }
 
 static int read_training(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {"batch",          "iterations",
-                                       "epochs",         "optimizer",
-                                       "learning_rate",  "final_learning_rate",
-                                       "schedule",       "warmup",
-                                       "steps",          "betas",
-                                       "epsilon",        "weight_decay",
-                                       "clip",           "ema",
-                                       "path_noise",     "time_sampling",
-                                       "time_mixture",   "time_stratified",
-                                       "align",          "transport",
-                                       "seed",           "threads",
-                                       "backend",        "checkpoint_minutes",
-                                       "validate_every", "validation_batch",
-                                       "log_every",      NULL};
-    static const choice optimizers[] = {{"adam", TBG_OPTIMIZER_ADAM}, {"adamw", TBG_OPTIMIZER_ADAMW}, {0}};
+    static const char *const keys[] = {"batch",
+                                       "iterations",
+                                       "epochs",
+                                       "optimizer",
+                                       "learning_rate",
+                                       "final_learning_rate",
+                                       "schedule",
+                                       "warmup",
+                                       "steps",
+                                       "betas",
+                                       "epsilon",
+                                       "weight_decay",
+                                       "clip",
+                                       "ema",
+                                       "path_noise",
+                                       "time_sampling",
+                                       "time_mixture",
+                                       "time_stratified",
+                                       "align",
+                                       "transport",
+                                       "seed",
+                                       "threads",
+                                       "backend",
+                                       "checkpoint_minutes",
+                                       "validate_every",
+                                       "validation_batch",
+                                       "log_every",
+                                       "refresh_bases",
+                                       NULL};
+    static const choice optimizers[] = {
+        {"adam", TBG_OPTIMIZER_ADAM}, {"adamw", TBG_OPTIMIZER_ADAMW}, {"soap", TBG_OPTIMIZER_SOAP}, {0}};
     static const choice schedules[] = {
         {"constant", TBG_RATE_CONSTANT}, {"steps", TBG_RATE_STEPS}, {"cosine", TBG_RATE_COSINE}, {0}};
     static const choice times[] = {{"t", TBG_TIME_UNIFORM}, {"u", TBG_TIME_GRADED}, {0}};
@@ -243,6 +259,14 @@ static int read_training(const tbg_yaml *node, tbg_training_config *c) {
                         tbg_yaml_line(tbg_yaml_get(node, "final_learning_rate")));
     if (steps)
         TBG_TRY(read_steps(steps, c));
+    if (c->optimizer == TBG_OPTIMIZER_SOAP) {
+        int64_t refresh = c->refresh_bases;
+        TBG_TRY(tbg_yaml_int64(node, "refresh_bases", 1, 1000000, &refresh));
+        c->refresh_bases = (int)refresh;
+        c->beta1 = c->beta2 = 0.95;
+    } else if (tbg_yaml_get(node, "refresh_bases"))
+        return tbg_fail(TBG_INPUT, "%s:%d: 'refresh_bases' is for the optimizer soap", c->name,
+                        tbg_yaml_line(tbg_yaml_get(node, "refresh_bases")));
     if (betas) {
         double b[2];
         for (int i = 0; i < 2; i++) {
@@ -290,6 +314,7 @@ static void set_defaults(tbg_training_config *c) {
     c->beta1 = 0.9;
     c->beta2 = 0.999;
     c->epsilon = 1e-8;
+    c->refresh_bases = 10;
     c->checkpoint_minutes = 5;
     c->validate_every = 1000;
     c->validation_batch = 256;
@@ -384,19 +409,20 @@ json_t *tbg_spec_json(const tbg_network_spec *s) {
 
 json_t *tbg_training_config_json(const tbg_training_config *c) {
     static const char *const rates[] = {"constant", "steps", "cosine"};
+    static const char *const optimizers[] = {"adam", "adamw", "soap"};
     json_t *steps = json_array();
     for (int i = 0; i < c->n_steps; i++)
         json_array_append_new(steps, json_pack("{s:f, s:f}", c->steps[i].epochs ? "epoch" : "iteration",
                                                c->steps[i].at, "learning_rate", c->steps[i].learning_rate));
     json_t *bias = c->bias == TBG_BIAS_FIXED ? json_real(c->bias_strength)
                                              : json_string(c->bias == TBG_BIAS_BALANCE ? "balance" : "none");
-    json_t *o = json_pack(
-        "{s:s?, s:I, s:I, s:f, s:s, s:s, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f}", "initial",
-        c->initial, "batch", (json_int_t)c->batch, "iterations", (json_int_t)c->iterations, "epochs",
-        c->epochs, "optimizer", c->optimizer == TBG_OPTIMIZER_ADAMW ? "adamw" : "adam", "schedule",
-        rates[c->rate], "learning_rate", c->learning_rate, "final_learning_rate", c->final_learning_rate,
-        "warmup", c->warmup, "steps", steps, "beta1", c->beta1, "beta2", c->beta2, "epsilon", c->epsilon,
-        "weight_decay", c->weight_decay, "clip", c->clip, "ema", c->ema);
+    json_t *o = json_pack("{s:s?, s:I, s:I, s:f, s:s, s:s, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:f, s:f}",
+                          "initial", c->initial, "batch", (json_int_t)c->batch, "iterations",
+                          (json_int_t)c->iterations, "epochs", c->epochs, "optimizer",
+                          optimizers[c->optimizer], "schedule", rates[c->rate], "learning_rate",
+                          c->learning_rate, "final_learning_rate", c->final_learning_rate, "warmup",
+                          c->warmup, "steps", steps, "beta1", c->beta1, "beta2", c->beta2, "epsilon",
+                          c->epsilon, "weight_decay", c->weight_decay, "clip", c->clip, "ema", c->ema);
     json_t *more = json_pack(
         "{s:f, s:s, s:f, s:b, s:o, s:b, s:I, s:s, s:o, s:f, s:I, s:i, s:f, s:I, s:I, s:I}", "path_noise",
         c->path_noise, "time_sampling", c->time_sampling == TBG_TIME_GRADED ? "u" : "t", "time_mixture",
@@ -409,6 +435,8 @@ json_t *tbg_training_config_json(const tbg_training_config *c) {
         "log_every", (json_int_t)c->log_every);
     if (o && more)
         json_object_update(o, more);
+    if (o && c->optimizer == TBG_OPTIMIZER_SOAP) /* not elsewhere: older checkpoints lack it */
+        json_object_set_new(o, "refresh_bases", json_integer(c->refresh_bases));
     json_decref(more);
     return o;
 }

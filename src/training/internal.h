@@ -92,7 +92,8 @@ int tbg_ahead_create(const tbg_batch_recipe *recipe, const tbg_data *data, int n
 void tbg_ahead_free(tbg_ahead *ahead);
 /* Begin to fill batch `address` beside whatever the caller does next. */
 void tbg_ahead_start(tbg_ahead *ahead, uint64_t address);
-/* The same as tbg_training_batch_fill into `batch` (whose arrays may be exchanged), sooner where it was begun. */
+/* The same as tbg_training_batch_fill into `batch` (whose arrays may be exchanged), sooner where it was
+ * begun. */
 int tbg_ahead_take(tbg_ahead *ahead, uint64_t address, tbg_training_batch *batch);
 
 /* Element i of a pseudo-random permutation of 0 .. n - 1; stream names the permutation. */
@@ -115,8 +116,10 @@ double tbg_aligned_distance2(int n, const double *x, const double *y);
 int tbg_assign(int n, const double *cost, int *assignment);
 
 /* ---- optimizer.c ---- */
+typedef struct tbg_soap tbg_soap;
 typedef struct {
     size_t n;
+    tbg_soap *soap;     /* NULL: Adam; owned */
     float *m, *v, *ema; /* [n]; ema NULL: none */
     double *partial;    /* [blocks] */
     int64_t steps;      /* updates so far; steps without a finite gradient don't count */
@@ -129,6 +132,9 @@ typedef struct {
 } tbg_optimizer_step;
 
 int tbg_optimizer_create(size_t n, const float *weights, int ema, tbg_optimizer *o);
+/* Make a fresh optimiser SOAP. tensors: cover [0, n); every: steps between refreshed bases, 0: AdamW. */
+int tbg_optimizer_use_soap(tbg_optimizer *o, int n_tensors, const tbg_parameter *tensors, int every,
+                           int threads);
 void tbg_optimizer_free(tbg_optimizer *o);
 /* Euclidean norm; not finite if any entry isn't. */
 double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads);
@@ -149,6 +155,35 @@ typedef struct {
                    const float *g);
     double (*sum_squares)(size_t n, const float *g);
 } tbg_optimizer_kernels;
+
+/* ---- soap.c ---- */
+/* At most `threads` threads work on a step. */
+int tbg_soap_create(int n_tensors, const tbg_parameter *tensors, int every, int threads, tbg_soap **out);
+void tbg_soap_free(tbg_soap *soap);
+/* One step with the moments, average and step number (already counted) of o. */
+void tbg_soap_update(tbg_soap *soap, tbg_optimizer *o, const tbg_adam_constants *c, float *weights,
+                     const float *gradient, int threads);
+/* Covariances and bases of all tensors, [*n], for checkpoints. */
+float *tbg_soap_state(const tbg_soap *soap, size_t *n);
+/* Basis vectors of the rows (side 0) or columns (1) of a tensor as rows [n][n], and its covariance (NULL: not
+ * wanted); NULL where that side is not rotated. All zero before the first gradient. */
+const float *tbg_soap_basis(const tbg_soap *soap, int tensor, int side, const float **covariance);
+
+/* soap_simd.c */
+enum { TBG_SOAP_PANEL = 32 };
+typedef struct {
+    /* c [m][n] = alpha a b + beta c (c is not read where beta = 0); element (i, j) of a is
+     * a[i a_row + j a_column], of b likewise. panel: [k][TBG_SOAP_PANEL] scratch */
+    void (*multiply)(int m, int n, int k, float alpha, const float *a, size_t a_row, size_t a_column,
+                     const float *b, size_t b_row, size_t b_column, float beta, float *c, float *panel);
+    void (*average)(size_t n, float weight, const float *g, float *m); /* m += weight (g - m) */
+    /* v: second moment of g, updated; m: first moment, replaced by Adam's direction */
+    void (*direction)(size_t n, const tbg_adam_constants *c, const float *g, float *v, float *m);
+    void (*apply)(size_t n, const tbg_adam_constants *c, const float *d, float *w, float *ema);
+    double (*dot)(size_t n, const double *x, const double *y);
+    void (*add)(size_t n, double factor, const double *x, double *y);   /* y += factor x */
+    void (*rotate)(size_t n, double c, double s, double *x, double *y); /* x, y = c x - s y, s x + c y */
+} tbg_soap_kernels;
 
 /* ---- checkpoint.c ---- */
 typedef struct {

@@ -1,6 +1,6 @@
-/* optimizer.c: state of Adam and AdamW, the exponential moving average of the weights, gradient norm and
- * learning-rate schedule. Owns no random numbers and no time. Moments are single precision, corrections
- * computed in double. */
+/* optimizer.c: state of Adam, AdamW and SOAP (whose bases soap.c owns), the exponential moving average of the
+ * weights, gradient norm and learning-rate schedule. Owns no random numbers and no time. Moments are single
+ * precision, corrections computed in double. */
 #include "base/memory.h"
 #include "base/simd.h"
 #include "tbg/status.h"
@@ -35,7 +35,13 @@ int tbg_optimizer_create(size_t n, const float *weights, int ema, tbg_optimizer 
     return TBG_OK;
 }
 
+int tbg_optimizer_use_soap(tbg_optimizer *o, int n_tensors, const tbg_parameter *tensors, int every,
+                           int threads) {
+    return tbg_soap_create(n_tensors, tensors, every, threads, &o->soap);
+}
+
 void tbg_optimizer_free(tbg_optimizer *o) {
+    tbg_soap_free(o->soap);
     free(o->m);
     free(o->v);
     free(o->ema);
@@ -74,6 +80,10 @@ void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *
         .c2 = (float)(1 / (1 - pow(s->beta2, k))),
         .gradient_scale = (float)s->gradient_scale,
     };
+    if (o->soap) {
+        tbg_soap_update(o->soap, o, &c, weights, gradient, threads);
+        return;
+    }
     long blocks = (long)((o->n + BLOCK - 1) / BLOCK);
 #pragma omp parallel for num_threads(threads) if (threads > 1 && blocks >= WORTH_THREADS) schedule(static)
     for (long i = 0; i < blocks; i++) {

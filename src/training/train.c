@@ -170,6 +170,9 @@ static int set_up(tbg_trainer *t) {
     const char *backend = o->backend ? o->backend : *c->backend ? c->backend : NULL;
     TBG_TRY(tbg_session_create(t->model, backend, max_atoms, t->threads, &t->session));
     TBG_TRY(tbg_optimizer_create(t->model->n_parameters, t->model->values, c->ema > 0, &t->optimizer));
+    if (c->optimizer == TBG_OPTIMIZER_SOAP)
+        TBG_TRY(tbg_optimizer_use_soap(&t->optimizer, t->model->n_tensors, t->model->tensors,
+                                       c->refresh_bases, t->threads));
     TBG_TRY(tbg_training_batch_create((int)c->batch, t->data.max_atoms, &t->batch));
     if (t->validation.n)
         TBG_TRY(tbg_training_batch_create((int)c->validation_batch, t->validation.max_atoms,
@@ -388,7 +391,7 @@ static int step(tbg_trainer *t, double *rate) {
                                  .epsilon = c->epsilon,
                                  .weight_decay = c->weight_decay,
                                  .ema = c->ema,
-                                 .decoupled = c->optimizer == TBG_OPTIMIZER_ADAMW,
+                                 .decoupled = c->optimizer != TBG_OPTIMIZER_ADAM,
                                  .gradient_scale = c->clip > 0 && norm > c->clip ? c->clip / norm : 1};
     tbg_optimizer_update(&t->optimizer, &update, t->model->values, t->gradient, t->threads);
     before = tbg_seconds();

@@ -30,6 +30,17 @@ static void defaults(void **state) {
     assert_true(c->optimizer == TBG_OPTIMIZER_ADAM && c->rate == TBG_RATE_CONSTANT && c->ema == 0 &&
                 c->clip == 0);
     assert_true(c->time_sampling == TBG_TIME_UNIFORM && c->path_noise == 0 && !c->align && !c->transport);
+    assert_true(c->beta1 == 0.9 && c->beta2 == 0.999);
+    tbg_training_config_free(c);
+    char text[1000];
+    snprintf(text, sizeof text, "%s  optimizer: soap\n", good);
+    assert_ok(parse(text, &c));
+    assert_true(c->optimizer == TBG_OPTIMIZER_SOAP && c->refresh_bases == 10 && c->beta1 == 0.95 &&
+                c->beta2 == 0.95 && c->epsilon == 1e-8);
+    tbg_training_config_free(c);
+    snprintf(text, sizeof text, "%s  optimizer: soap\n  betas: [0.8, 0.99]\n", good);
+    assert_ok(parse(text, &c));
+    assert_true(c->beta1 == 0.8 && c->beta2 == 0.99);
     tbg_training_config_free(c);
 }
 
@@ -47,6 +58,8 @@ static void refusals(void **state) {
         {"iterations: 100", "seed: 1", "iterations"},
         {"iterations: 100", "iterations: 100\n  epochs: 3", "iterations"},
         {"iterations: 100", "iterations: 100\n  optimizer: sgd", "run.yaml:8"},
+        {"iterations: 100", "iterations: 100\n  optimizer: soap\n  refresh_bases: 0", "run.yaml:9"},
+        {"iterations: 100", "iterations: 100\n  optimizer: adamw\n  refresh_bases: 5", "soap"},
         {"iterations: 100", "iterations: 100\n  learning_rate: .nan", "run.yaml:8"},
         {"iterations: 100", "iterations: 100\n  learning_rate: -1", "run.yaml:8"},
         {"iterations: 100", "iterations: 100\n  ema: 1", "run.yaml:8"},

@@ -159,11 +159,22 @@ static void pieces_on_a_device_equal_the_run(void **state) {
     tbg_training_config_free(c);
 }
 
+/* base_text with the first `from` replaced. */
+static char *changed(const char *from, const char *to) {
+    static char text[4000];
+    const char *at = strstr(base_text, from);
+    assert_non_null(at);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - base_text), base_text, to, at + strlen(from));
+    return text;
+}
+
 /* A run cut by its clock: the iterations option would change the cosine, so stop it by time and go on until
- * done. */
-static void resumed_equals_uninterrupted(void **state) {
-    (void)state;
-    tbg_training_config *c = configure(base_text);
+ * done. Pieces run on one thread, the whole on two. */
+static void resumed_equals_uninterrupted_with(const char *config) {
+    tbg_training_config *c = configure(config);
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf %s/whole %s/parts", folder, folder);
+    assert_int_equal(system(command), 0);
     tbg_training_result whole = run(c, in("whole"), 0, 0, 2, NULL), part;
     assert_int_equal(whole.end, TBG_RUN_FINISHED);
     assert_int_equal(whole.iteration, 20);
@@ -210,6 +221,30 @@ static void resumed_equals_uninterrupted(void **state) {
     assert_int_equal(*at[1], 0);
     free(text[0]);
     free(text[1]);
+    tbg_training_config_free(c);
+}
+
+static void resumed_equals_uninterrupted(void **state) {
+    (void)state;
+    resumed_equals_uninterrupted_with(base_text);
+}
+
+/* Bases are refreshed at steps 1, 3, 6, ...: also in the middle of pieces' state. */
+static void resumed_soap_equals_uninterrupted(void **state) {
+    (void)state;
+    resumed_equals_uninterrupted_with(
+        changed("  optimizer: adamw\n", "  optimizer: soap\n  refresh_bases: 3\n"));
+    /* The optimiser of a run stays. */
+    tbg_trainer *t = NULL;
+    tbg_training_config *c = configure(base_text);
+    char whole[512];
+    tbg_training_options o = {.directory = strcpy(whole, in("whole")), .resume = 1};
+    assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "optimizer"));
+    tbg_training_config_free(c);
+    c = configure(changed("  optimizer: adamw\n", "  optimizer: soap\n  refresh_bases: 4\n"));
+    assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "refresh_bases"));
     tbg_training_config_free(c);
 }
 
@@ -287,12 +322,7 @@ static void refusals(void **state) {
                    {"burn_in: 5", "burn_in: 60", "AD.nc"},
                    {"gap: 3", "gap: 50", "too few"}};
     for (size_t k = 0; k < sizeof changes / sizeof *changes; k++) {
-        char text[4000];
-        const char *at = strstr(base_text, changes[k].from);
-        assert_non_null(at);
-        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - base_text), base_text, changes[k].to,
-                 at + strlen(changes[k].from));
-        other = configure(text);
+        other = configure(changed(changes[k].from, changes[k].to));
         assert_int_equal(tbg_trainer_create(other, &o, &t), TBG_INPUT);
         if (!strstr(tbg_message(), changes[k].message))
             fail_msg("'%s' does not name '%s'", tbg_message(), changes[k].message);
@@ -371,6 +401,7 @@ static void learns(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_equals_uninterrupted),
+                                       cmocka_unit_test(resumed_soap_equals_uninterrupted),
                                        cmocka_unit_test(pieces_on_a_device_equal_the_run),
                                        cmocka_unit_test(model_file),
                                        cmocka_unit_test(fine_tuning),
