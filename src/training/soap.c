@@ -22,9 +22,8 @@
 
 #define LONGEST 512
 #define SWEEPS 30
-#define ROUNDING                                                                                             \
-    1e-6 /* of the gradient's norm: what is smaller in the rotated basis is rounding, not gradient */
-#define SHIFT 1e-8 /* of the mean eigenvalue: basis vectors without gradient stay where they are */
+#define ROUNDING 1e-6 /* of the gradient's norm: what is smaller in rotated coordinates is rounding */
+#define SHIFT 1e-8    /* of the mean eigenvalue: basis vectors without gradient stay where they are */
 
 TBG_SIMD_DECLARE(const tbg_soap_kernels, tbg_soap_kernels);
 TBG_SIMD_DECLARE(const tbg_optimizer_kernels, tbg_optimizer_kernels);
