@@ -1,6 +1,7 @@
 /* app.h: what the subcommands share: the table of commands and a declarative option parser. */
 #ifndef TBG_APP_H
 #define TBG_APP_H
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum { APP_FLAG, APP_INT, APP_DOUBLE, APP_STRING } app_type;
@@ -32,6 +33,9 @@ int app_parse(const char *command, const char *description, const app_option *op
 
 /* Print "tbg COMMAND: message" for the stored failure and return the exit code. */
 int app_fail(const char *command, int status);
+
+/* "3.2 s", "40 s", "12 min", "5.0 h". */
+void app_duration(double seconds, char *text, size_t size);
 
 int cmd_build(int argc, char **argv);
 int cmd_energy(int argc, char **argv);

@@ -32,10 +32,11 @@ static const char description[] = "Measure this machine: molecules trained, velo
                                   "the machine's best matrix product. SEQ: a sequence or PDB file; alanine "
                                   "dipeptide (ACE-ALA-NME) by default. Without\n"
                                   "--model a fresh network is measured and a weighted sample is taken to "
-                                  "cost 94 velocities, 50 divergences and an\n"
-                                  "energy; with --model samples are drawn.";
+                                  "cost the velocities and divergences\n"
+                                  "that trained ones do, and an energy, as in the estimate that tbg sample "
+                                  "begins with; with --model samples are drawn.";
 
-enum { VELOCITIES_PER_SAMPLE = 94, DIVERGENCES_PER_SAMPLE = 50, BATCH = 16, FEW = 4 };
+enum { BATCH = 16 };
 
 typedef struct {
     const char *model_path, *forcefield;
@@ -53,7 +54,7 @@ typedef struct {
     tbg_session *session;
     tbg_lanes *lanes;
     tbg_source_owner *source_owner;
-    int threads, n, batch, divergences, conformations;
+    int threads, n, batch, conformations;
     const tbg_conditioning **molecules;
     double *t, *x, *v, *target, *weight, *loss, *positions, *energies;
     float *gradient;
@@ -62,12 +63,6 @@ typedef struct {
 static int train(bench *b) {
     return tbg_network_loss(b->session, b->batch, b->molecules, b->t, b->x, b->target, b->weight, b->loss,
                             b->gradient);
-}
-static int velocities(bench *b) {
-    return tbg_network_velocity(b->session, FEW * b->threads, b->molecules, b->t, b->x, b->v);
-}
-static int divergences(bench *b) {
-    return tbg_network_divergence(b->session, b->divergences, b->molecules, b->t, b->x, b->v, b->loss);
 }
 static int energies(bench *b) {
     return tbg_engine_evaluate(b->engine, b->conformations, b->positions, b->energies, NULL, NULL);
@@ -171,7 +166,6 @@ static int prepare(const settings *o, const char *what, bench *b) {
     b->threads = o->threads ? (int)o->threads : omp_get_max_threads();
     b->n = b->molecule->n_atoms;
     b->batch = BATCH * b->threads;
-    b->divergences = b->threads;
     b->conformations = 512 * b->threads;
     TBG_TRY(tbg_conditioning_create(&b->model->spec, b->molecule, b->system, 300, &b->conditioning));
     TBG_TRY(tbg_session_create(b->model, NULL, b->n, b->threads, &b->session));
@@ -262,18 +256,23 @@ static int sample_rate(bench *b, double *rate, double *n_velocities, double *n_d
 }
 
 static int run(const settings *o, const char *what, bench *b, json_t **out) {
-    double rate[5], gemm, samples, per_sample[2] = {VELOCITIES_PER_SAMPLE, DIVERGENCES_PER_SAMPLE};
+    double rate[5], gemm, samples, per_sample[2];
+    tbg_flow_options flow;
+    tbg_flow_speed speed;
+    tbg_flow_defaults(&flow);
+    tbg_flow_typical(&flow, &per_sample[0], &per_sample[1]);
     TBG_TRY(prepare(o, what, b));
     gemm = gemm_peak(b->threads);
     TBG_TRY(measure(b, train, b->batch, o->seconds, &rate[0]));
-    TBG_TRY(measure(b, velocities, FEW * b->threads, o->seconds, &rate[1]));
-    TBG_TRY(measure(b, divergences, b->divergences, o->seconds, &rate[2]));
+    TBG_TRY(tbg_flow_measure(b->session, b->conditioning, b->threads, 1, o->seconds, &speed));
+    rate[1] = speed.velocities;
+    rate[2] = speed.divergences;
     TBG_TRY(measure(b, energies, b->conformations, o->seconds, &rate[3]));
     TBG_TRY(measure(b, dynamics, 20.0 * b->lanes->n_lanes, o->seconds, &rate[4]));
     if (o->model_path)
         TBG_TRY(sample_rate(b, &samples, &per_sample[0], &per_sample[1]));
     else
-        samples = 1 / (per_sample[0] / rate[1] + per_sample[1] / rate[2] + 1 / rate[3]);
+        samples = 1 / (tbg_flow_seconds(&flow, &speed) + 1 / rate[3]);
     const tbg_network_spec *s = &b->model->spec;
     char sequence[256];
     tbg_molecule_sequence(b->molecule, sequence, sizeof sequence);
@@ -318,9 +317,11 @@ static void print_table(const json_t *r) {
         putchar('\n');
     }
     printf("  %-20s %12.4g Gflop/s\n", "matrix product", peak);
-    printf("a weighted sample: %.0f velocities and %.0f divergences (%s)\n",
+    char text[32];
+    app_duration(1000 / number(r, "weighted_samples_per_s"), text, sizeof text);
+    printf("a weighted sample: %.0f velocities and %.0f divergences (%s); 1,000 samples take about %s\n",
            number(r, "velocities_per_sample"), number(r, "divergences_per_sample"),
-           json_is_true(json_object_get(r, "weighted_samples_drawn")) ? "drawn" : "assumed");
+           json_is_true(json_object_get(r, "weighted_samples_drawn")) ? "drawn" : "assumed", text);
 }
 
 int cmd_bench(int argc, char **argv) {

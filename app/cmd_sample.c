@@ -201,23 +201,35 @@ static void note(const work *w, char *text, size_t size) {
     snprintf(text, size, "%.1f %% valid", have ? 100.0 * (double)valid / (double)have : 0);
 }
 
-static void duration(double seconds, char *text, size_t size) {
-    if (seconds < 100)
-        snprintf(text, size, "%.0f s", seconds);
-    else if (seconds < 6000)
-        snprintf(text, size, "%.0f min", seconds / 60);
-    else
-        snprintf(text, size, "%.1f h", seconds / 3600);
+/* What is to come, from the machine's speed with this molecule. Samples that turn out not to be valid take
+ * less. */
+static int announce(const settings *o, const work *w, int threads) {
+    const double left = (double)(w->table.n - w->done), looks = w->done ? 0 : fmin((double)o->check, left);
+    tbg_flow_speed speed;
+    double seconds = 0;
+    if (!(left > 0))
+        return TBG_OK;
+    TBG_TRY(tbg_flow_measure(w->on.session, w->on.conditioning, threads, w->flow.weights, 0.1, &speed));
+    if (w->on.engine)
+        TBG_TRY(subject_energy_seconds(&w->on, threads, &seconds));
+    const double flow = tbg_flow_seconds(&w->flow, &speed);
+    char text[32];
+    app_duration(left * (flow + seconds) + looks * flow, text, sizeof text);
+    fprintf(stderr, "tbg sample: estimate: %.3g s per sample; %.0f samples take about %s\n", flow + seconds,
+            left, text);
+    return TBG_OK;
 }
 
 /* The first chunk is small and tells how long the rest takes; chunks then last some seconds, so that little
  * is lost when the program is ended. */
 static int run(const settings *o, work *w) {
-    long first = 0, n, least = 4 * (o->threads ? (long)o->threads : (long)sysconf(_SC_NPROCESSORS_ONLN));
+    long threads = o->threads ? (long)o->threads : (long)sysconf(_SC_NPROCESSORS_ONLN);
+    long first = 0, n, least = 4 * threads;
     long batch = o->batch ? (long)o->batch : least;
     tbg_progress progress;
     double already = (double)w->done, begin = tbg_seconds();
     int shown = 0;
+    TBG_TRY(announce(o, w, (int)threads));
     while ((n = next_gap(&w->table, &first, batch))) {
         if (tbg_interrupted())
             return tbg_fail(TBG_FAILED, "interrupted");
@@ -231,7 +243,7 @@ static int run(const settings *o, work *w) {
         double each = (tbg_seconds() - start) / (double)n, left = (double)(w->table.n - w->done);
         if (!shown) {
             char text[32];
-            duration(left * each, text, sizeof text);
+            app_duration(left * each, text, sizeof text);
             if (left > 0)
                 fprintf(stderr, "tbg sample: %.3g s per sample; the other %.0f samples take about %s\n", each,
                         left, text);

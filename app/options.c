@@ -123,3 +123,12 @@ int app_fail(const char *command, int status) {
     fprintf(stderr, "tbg %s: %s\n", command, tbg_message());
     return status == TBG_INPUT ? 2 : 1;
 }
+
+void app_duration(double seconds, char *text, size_t size) {
+    if (seconds < 100)
+        snprintf(text, size, seconds < 10 ? "%.2g s" : "%.0f s", seconds);
+    else if (seconds < 6000)
+        snprintf(text, size, "%.0f min", seconds / 60);
+    else
+        snprintf(text, size, "%.1f h", seconds / 3600);
+}

@@ -1,9 +1,12 @@
 /* subject.c: opening a model for a molecule. Refuses models that were never trained and those that leave
  * force field or temperature open where the caller does, too. */
 #include "subject.h"
+#include "base/memory.h"
+#include "base/progress.h"
 #include "tbg/status.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 int subject_load(const subject_request *q, subject *s) {
@@ -35,6 +38,21 @@ int subject_prepare(const subject_request *q, subject *s) {
     TBG_TRY(tbg_session_create(s->model, q->backend, s->molecule->n_atoms, q->threads, &s->session));
     return q->energies ? tbg_engine_create(q->engine, s->molecule, s->system, q->threads, &s->engine)
                        : TBG_OK;
+}
+
+int subject_energy_seconds(const subject *s, int n, double *seconds) {
+    const size_t n3 = 3 * (size_t)s->molecule->n_atoms;
+    double *x = TBG_NEW(double, (size_t)n *n3), *energy = TBG_NEW(double, n);
+    int status = x && energy ? TBG_OK : TBG_FAILED;
+    for (int i = 0; i < n && !status; i++)
+        memcpy(x + (size_t)i * n3, s->molecule->positions, n3 * sizeof *x);
+    double start = tbg_seconds();
+    if (!status)
+        status = tbg_engine_evaluate(s->engine, n, x, energy, NULL, NULL);
+    *seconds = (tbg_seconds() - start) / n;
+    free(x);
+    free(energy);
+    return status;
 }
 
 void subject_close(subject *s) {

@@ -30,4 +30,7 @@ typedef struct {
 int subject_load(const subject_request *request, subject *s);
 int subject_prepare(const subject_request *request, subject *s);
 void subject_close(subject *s);
+
+/* Of one energy when n are taken at once. */
+int subject_energy_seconds(const subject *s, int n, double *seconds);
 #endif

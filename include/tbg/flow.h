@@ -77,4 +77,21 @@ typedef struct {
 int tbg_flow_check_consistency(tbg_session *session, const tbg_flow_options *options, int n,
                                const tbg_conditioning *const *molecule, const double *z, const double *x,
                                const tbg_flow_result *forward, tbg_flow_consistency *out);
+
+/* ---- how long it will take, before it starts ---- */
+
+/* Evaluations by a session, per second. */
+typedef struct {
+    double velocities, divergences;
+} tbg_flow_speed;
+/* Measured at prior points of the molecule, about `seconds` for each of the two but at least one call: what is best of
+ * several short ones. threads: evaluations at once at least. divergences 0: they are not measured, and 0. TBG_FAILED
+ * "interrupted". */
+int tbg_flow_measure(tbg_session *session, const tbg_conditioning *molecule, int threads, int divergences,
+                     double seconds, tbg_flow_speed *out);
+/* Evaluations that a valid sample of a trained field typically takes with these options (docs/flow.md). velocities:
+ * those beside the ones that divergences bring. */
+void tbg_flow_typical(const tbg_flow_options *options, double *velocities, double *divergences);
+/* Seconds that such a sample takes, without its energy. */
+double tbg_flow_seconds(const tbg_flow_options *options, const tbg_flow_speed *speed);
 #endif

@@ -90,6 +90,20 @@ static int exists(const char *directory, const char *file) {
 
 static char common[512];
 
+/* What the last command said before it started: seconds per sample, samples, seconds of all; NaN if it did
+ * not. */
+static void read_estimate(double *each, double *n, double *all) {
+    char path[512], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/err.txt", folder);
+    assert_ok(tbg_file_read(path, 1 << 24, &text, &size));
+    const char *line = strstr(text, "estimate: ");
+    *each = *n = *all = NAN;
+    if (line && sscanf(line, "estimate: %lf s per sample; %lf samples take about %lf s", each, n, all) != 3)
+        fail_msg("%s", line);
+    free(text);
+}
+
 static void files_and_chunks(void **state) {
     (void)state;
     char arguments[800];
@@ -103,6 +117,14 @@ static void files_and_chunks(void **state) {
     assert_int_equal(sample(arguments, "b"), 0);
     assert_true(printed("out.txt", "n_generated"));
     same("a", "b", 7);
+    /* It says beforehand how long it takes: in proportion to the samples, and the looks back on top. */
+    double each, n, all;
+    read_estimate(&each, &n, &all);
+    assert_true(each > 0 && n == 7 && all > 6.5 * each && all < 14.5 * each);
+    snprintf(arguments, sizeof arguments, "%s -n 40 --check 0", common);
+    assert_int_equal(sample(arguments, "b"), 0);
+    read_estimate(&each, &n, &all);
+    assert_true(each > 0 && n == 40 && fabs(all - 40 * each) < 0.06 * all);
     tbg_ensemble *e = ensemble("a");
     assert_int_equal(e->n_atoms, 22);
     assert_true(e->weighted);
@@ -198,9 +220,14 @@ static void resumes(void **state) {
     assert_int_equal(unlink(chunk), 0);
     assert_int_equal(sample(arguments, "c"), 0);
     assert_false(exists("c", "partial"));
+    double each, n, all;
+    read_estimate(&each, &n, &all); /* of what was missing */
+    assert_true(each > 0 && n == 2);
     snprintf(arguments, sizeof arguments, "%s -n 8", common);
     assert_int_equal(sample(arguments, "d"), 0);
     same("c", "d", 8);
+    read_estimate(&each, &n, &all);
+    assert_true(each > 0 && n == 8);
 }
 
 static void refuses(void **state) {
@@ -273,7 +300,8 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks), cmocka_unit_test(weighs_what_is_valid), cmocka_unit_test(resumes),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks),
+                                       cmocka_unit_test(weighs_what_is_valid), cmocka_unit_test(resumes),
                                        cmocka_unit_test(refuses), cmocka_unit_test(warns)};
     return cmocka_run_group_tests_name("sample", tests, start, stop);
 }

@@ -304,8 +304,8 @@ static int wants_even(void *context, int sample, const double *x) {
     return sample % 2 == 0;
 }
 
-/* Divergences are spent on wanted samples only; nothing else changes. Densities of given configurations are always
- * wanted. */
+/* Divergences are spent on wanted samples only; nothing else changes. Densities of given configurations are
+ * always wanted. */
 static void unwanted_densities_cost_nothing(void **state) {
     (void)state;
     double s[N3], z[4 * N3], all[4 * N3], some[4 * N3], arrived[4];
@@ -497,6 +497,65 @@ static void there_and_back(void **state) {
     tbg_model_free(m);
 }
 
+/* Counts as docs/flow.md measured them; more for more accuracy; a divergence at each stage brings its
+ * velocity. */
+static void typical_counts(void **state) {
+    (void)state;
+    tbg_flow_options o = usual();
+    double v, d, least[2], most[2];
+    tbg_flow_typical(&o, &v, &d);
+    assert_true(v == 94 && d == 51);
+    o.tolerance = 0.3;
+    o.solver_tolerance = 1e-5;
+    tbg_flow_typical(&o, &least[0], &least[1]);
+    assert_true(fabs(least[0] - 76) < 4 && least[1] == 25);
+    o.tolerance = 1e-12;
+    o.solver_tolerance = 1e-6;
+    tbg_flow_typical(&o, &most[0], &most[1]);
+    assert_true(fabs(most[0] - 115) < 4 && most[1] == 385);
+    o.weights = 0;
+    tbg_flow_typical(&o, &v, &d);
+    assert_true(v == most[0] && d == 0);
+    o.solver = TBG_SOLVER_RK4;
+    o.steps = 10;
+    tbg_flow_typical(&o, &v, &d);
+    assert_true(v == 40 && d == 0);
+    o.weights = 1;
+    tbg_flow_typical(&o, &v, &d);
+    assert_true(v == 0 && d == 40);
+    o.solver = TBG_SOLVER_FIXED;
+    tbg_flow_typical(&o, &v, &d);
+    assert_true(v == 61 && d == 385);
+    const tbg_flow_speed speed = {100, 10};
+    assert_true(fabs(tbg_flow_seconds(&o, &speed) - (0.61 + 38.5)) < 1e-12);
+    o.weights = 0; /* divergences need no speed then */
+    assert_true(fabs(tbg_flow_seconds(&o, &(tbg_flow_speed){100, 0}) - 0.61) < 1e-12);
+}
+
+/* The estimate is of the kind of the time that sampling takes. */
+static void speed_is_measured(void **state) {
+    (void)state;
+    tbg_network_spec spec = improved_spec();
+    tbg_model *m = made_up_model(&spec, 5);
+    tbg_conditioning *c = made_up_chain(6, 4, 9);
+    tbg_session *session;
+    tbg_flow_speed speed, without;
+    tbg_flow_options o;
+    tbg_flow_defaults(&o);
+    assert_ok(tbg_session_create(m, NULL, c->n_atoms, 1, &session));
+    assert_ok(tbg_flow_measure(session, c, 1, 1, 0.05, &speed));
+    assert_true(isfinite(speed.velocities) && isfinite(speed.divergences));
+    assert_true(speed.divergences > 0 && speed.velocities > speed.divergences);
+    assert_ok(tbg_flow_measure(session, c, 3, 0, 0, &without)); /* no time: one call */
+    assert_true(without.velocities > 0 && without.divergences == 0);
+    double each = tbg_flow_seconds(&o, &speed);
+    assert_true(isfinite(each) && each > 0);
+    assert_int_equal(tbg_flow_measure(session, c, 0, 1, 0.05, &speed), TBG_INPUT);
+    tbg_session_free(session);
+    tbg_conditioning_free(c);
+    tbg_model_free(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(prior),
                                        cmocka_unit_test(quadrature_degree),
@@ -509,6 +568,8 @@ int main(void) {
                                        cmocka_unit_test(unwanted_densities_cost_nothing),
                                        cmocka_unit_test(failures_stay_alone),
                                        cmocka_unit_test(options_are_checked),
+                                       cmocka_unit_test(typical_counts),
+                                       cmocka_unit_test(speed_is_measured),
                                        cmocka_unit_test(published_flow),
                                        cmocka_unit_test(there_and_back)};
     return cmocka_run_group_tests_name("flow", tests, NULL, NULL);
