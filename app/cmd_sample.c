@@ -76,6 +76,7 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
+    tbg_checker_set_mirror(w->checker, !w->on.model->spec.virtual_sites);
     w->checked = TBG_NEW(double, 3 * (size_t)w->on.molecule->n_atoms);
     if (!w->checked)
         return TBG_FAILED;
@@ -147,7 +148,7 @@ static int chunk(const settings *o, work *w, long first, long n) {
         for (long i = 0; i < n; i++)
             e->log_q[i] = result[i].log_q + per_nm;
         start = tbg_seconds();
-        status = tbg_ensemble_check(e);
+        status = tbg_ensemble_check(e, !w->on.model->spec.virtual_sites);
         if (!status && w->on.engine)
             status = energies(w, e);
         energy_seconds = tbg_seconds() - start;

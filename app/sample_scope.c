@@ -42,6 +42,8 @@ int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const 
     uint64_t h = hash(14695981039346656037ULL, model->values, model->n_parameters * sizeof(float));
     h = hash(h, &model->spec.scale, sizeof model->spec.scale);
     h = hash(h, &model->spec.graded_d, sizeof model->spec.graded_d);
+    if (model->spec.virtual_sites)
+        h = hash(h, &model->spec.virtual_sites, sizeof model->spec.virtual_sites);
     for (int i = 0; i < molecule->n_atoms; i++) /* their order matters, positions do not */
         h = hash(h, molecule->atoms[i].name, strlen(molecule->atoms[i].name) + 1);
     int n = asprintf(text,

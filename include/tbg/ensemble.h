@@ -56,8 +56,8 @@ typedef struct {
 int tbg_ensemble_create(const tbg_molecule *molecule, long n, tbg_ensemble **out);
 void tbg_ensemble_free(tbg_ensemble *e);
 /* Verdict of every sample (tbg_check: relabels and mirrors positions in place, so call it before the
- * energies). */
-int tbg_ensemble_check(tbg_ensemble *e);
+ * energies). mirror: tbg_checker_set_mirror; 0 for samples of a model with virtual sites. */
+int tbg_ensemble_check(tbg_ensemble *e, int mirror);
 /* A sample counts: it is valid or was mirrored and, in a weighted ensemble, has finite u and log_q. */
 int tbg_ensemble_is_valid(const tbg_ensemble *e, long i);
 /* Fill log_weight from the other arrays. */

@@ -86,6 +86,9 @@ enum { TBG_VALID = 0, TBG_MIRRORED = 1, TBG_TOPOLOGY = 2, TBG_CHIRALITY = 3, TBG
 typedef struct tbg_checker tbg_checker;
 int tbg_checker_create(const tbg_molecule *molecule, tbg_checker **out);
 void tbg_checker_free(tbg_checker *checker);
+/* mirror 1 (as created): a molecule with all centres inverted is mirrored back: right for samples of a density that knows
+ * no left and right. 0: it is wrong (TBG_CHIRALITY). */
+void tbg_checker_set_mirror(tbg_checker *checker, int mirror);
 /* positions: [n_atoms][3] nm; rewritten in place when the sample is relabelled (isomorphic, atoms permuted) or
  * mirrored (x -> -x about the centroid). Thread-safe for one checker and different positions. Returns a verdict. */
 int tbg_check(const tbg_checker *checker, double *positions);

@@ -45,6 +45,8 @@ typedef struct {
     double coords_range;      /* published: 15; s_ij = tanh(..) * coords_range / L */
     double scale;             /* scaled units per nm */
     double graded_d;          /* graded time, 0: uniform */
+    int virtual_sites;        /* 1: a site beside every centre of fixed handedness is an atom more, whose own velocity is
+                                 ignored: the field tells left from right and commutes with proper rotations only */
 } tbg_network_spec;
 
 /* The published models and the improved field as presets: "bg-backbone", "ad-full", "tbg", "tbg-backbone", "tbg-full",
@@ -84,11 +86,16 @@ int tbg_model_take_tensors(tbg_model *model, const tbg_tensors *file, const char
 const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name); /* NULL if absent */
 
 /* What the network sees of a molecule; immutable, shared. */
-typedef struct {
+typedef struct tbg_conditioning {
     int n_atoms, n_features;
     double *node_features;      /* [n_atoms][n_features] one-hot */
     unsigned char *bond_class;  /* [n_atoms][n_atoms] 1, 2, 3 for 1-2, 1-3, 1-4 pairs, else 0 */
     double *pair_mean, *pair_width; /* [n_atoms][n_atoms] scaled; 0 where bond_class is not 1 or 2 */
+    int n_silent;               /* this many last atoms are sites: losses leave them out */
+    int n_sites;
+    int (*sites)[5];            /* [n_sites] centre, a, b, d and hydrogen of src/network/sites.c */
+    double site_length, site_round_off;
+    struct tbg_conditioning *extended; /* the molecule with its sites as last atoms; NULL without sites */
 } tbg_conditioning;
 /* system: needed when the spec has BONDED or RATE edge features or the harmonic term, else may be NULL.
  * temperature: K, for the widths. errors: TBG_INPUT if the molecule does not fit the feature set (named). */
@@ -121,7 +128,8 @@ int tbg_network_divergence(tbg_session *s, int n, const tbg_conditioning *const 
 /* Directional derivative: v_dot = (dv/dx) x_dot. */
 int tbg_network_tangent(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
                         const double *x, const double *x_dot, double *v, double *v_dot);
-/* Flow-matching loss and its gradient. loss_b = |v_b - target_b|^2 / (3 n_atoms_b); the gradient is that of
+/* Flow-matching loss and its gradient. loss_b = |v_b - target_b|^2 / (3 n_atoms_b) (with virtual sites: v_b before its mean
+ * over the atoms is taken off, which makes the loss larger by that of the mean); the gradient is that of
  * sum_b weight_b loss_b. weight: [n] (1/n for the mean). loss: [n]. gradient: [n_parameters], assigned (float);
  * NULL: losses only. */
 int tbg_network_loss(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,

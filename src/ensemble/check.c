@@ -4,9 +4,10 @@
 
 #include <math.h>
 
-int tbg_ensemble_check(tbg_ensemble *e) {
+int tbg_ensemble_check(tbg_ensemble *e, int mirror) {
     tbg_checker *checker;
     TBG_TRY(tbg_checker_create(e->molecule, &checker));
+    tbg_checker_set_mirror(checker, mirror);
     long size = (long)e->n_atoms * 3;
 #pragma omp parallel for schedule(dynamic, 16)
     for (long i = 0; i < e->n; i++) {

@@ -23,6 +23,7 @@ struct tbg_checker {
     int *order;            /* [n_atoms] order of matching: each atom but the first has an earlier neighbour */
     int *before;           /* [n_atoms] that neighbour, by place in order; -1 if none */
     tbg_stereo stereo;
+    int mirror; /* 0: an inverted molecule is wrong */
 };
 
 /* Squared cutoffs in nm^2 by kinds: 0.14 with H, else 0.22 with S, else 0.18 with C, else not bonded. */
@@ -80,6 +81,7 @@ int tbg_checker_create(const tbg_molecule *m, tbg_checker **out) {
     if (!c)
         return TBG_FAILED;
     size_t n = (size_t)m->n_atoms, b = (size_t)m->n_bonds;
+    c->mirror = 1;
     c->n_atoms = m->n_atoms;
     c->n_bonds = m->n_bonds;
     c->elements = TBG_NEW(int, n);
@@ -275,6 +277,10 @@ static double volume(const double *x, const int atoms[5]) {
            e[0][2] * (e[1][0] * e[2][1] - e[1][1] * e[2][0]);
 }
 
+void tbg_checker_set_mirror(tbg_checker *c, int mirror) {
+    c->mirror = mirror;
+}
+
 int tbg_check(const tbg_checker *c, double *x) {
     int n = c->n_atoms, equal = 0;
     for (int i = 0; i < 3 * n; i++)
@@ -290,7 +296,7 @@ int tbg_check(const tbg_checker *c, double *x) {
     }
     if (right == c->stereo.n)
         return TBG_VALID;
-    if (inverted < c->stereo.n)
+    if (inverted < c->stereo.n || !c->mirror)
         return TBG_CHIRALITY;
     for (int a = 0; a < 3; a++) {
         double mean = 0;

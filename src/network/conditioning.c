@@ -4,6 +4,7 @@
  * Refuses bonded pairs without force-field terms: an invented width would make the field wrong without a
  * sign. */
 #include "network/features.h"
+#include "network/sites.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -84,6 +85,8 @@ int tbg_conditioning_create(const tbg_network_spec *spec, const tbg_molecule *mo
     TBG_TRY(tbg_network_spec_check(spec));
     TBG_TRY(tbg_conditioning_allocate(molecule->n_atoms, spec->n_features, &c));
     int status = fill(spec, molecule, system, temperature, c);
+    if (!status && spec->virtual_sites)
+        status = tbg_sites_create(molecule, spec->scale, c);
     if (status) {
         tbg_conditioning_free(c);
         return status;

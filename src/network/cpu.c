@@ -197,13 +197,14 @@ static int loss(void *state, int n, const tbg_conditioning *const *molecule, con
             s->table->forward(s->net, work, gradient != NULL);
             displacement(s->net, work, d);
             double sum = 0;
+            int heard = 3 * (work->n - molecule[b]->n_silent);
             for (int q = 0; q < 3 * work->n; q++) {
-                d[q] -= wanted[q];
+                d[q] = q < heard ? d[q] - wanted[q] : 0;
                 sum += d[q] * d[q];
             }
-            loss_out[b] = sum / (3.0 * work->n);
+            loss_out[b] = sum / heard;
             if (gradient) {
-                start_reverse(work, d, 2 * weight[b] / (3.0 * work->n));
+                start_reverse(work, d, 2 * weight[b] / heard);
                 s->table->backward(s->net, work, slot, 0);
             }
         }

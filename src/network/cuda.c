@@ -21,6 +21,7 @@ enum {
     WT,
     HALF,
     ATOMS,
+    HEARD,
     FIRST,
     FEATURE_AT,
     PAIR_AT,
@@ -244,11 +245,11 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     *J = s->base;
     J->kind = kind;
     J->n = n;
-    static const int of_int[] = {ATOMS, FIRST, FEATURE_AT, PAIR_AT};
-    for (int k = 0; k < 4; k++)
+    static const int of_int[] = {ATOMS, HEARD, FIRST, FEATURE_AT, PAIR_AT};
+    for (int k = 0; k < 5; k++)
         TBG_TRY(ensure(s, of_int[k], count * sizeof(int), 1, 1));
     TBG_TRY(ensure(s, U, count * sizeof(double), 1, 1));
-    int *atoms = s->buffer[ATOMS].host, *first = s->buffer[FIRST].host,
+    int *atoms = s->buffer[ATOMS].host, *heard = s->buffer[HEARD].host, *first = s->buffer[FIRST].host,
         *feature_at = s->buffer[FEATURE_AT].host, *pair_at = s->buffer[PAIR_AT].host, n_known = 0;
     double *u = s->buffer[U].host;
     size_t all = 0, features = 0, pairs = 0;
@@ -258,6 +259,7 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
         feature_at[b] = at[0];
         pair_at[b] = at[1];
         atoms[b] = molecule[b]->n_atoms;
+        heard[b] = atoms[b] - molecule[b]->n_silent;
         first[b] = (int)all;
         all += (size_t)atoms[b];
         if (all > INT_MAX / 4)
@@ -295,6 +297,7 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
         int k;
         size_t bytes;
     } list[] = {{ATOMS, count * sizeof(int)},         {FIRST, count * sizeof(int)},
+                {HEARD, count * sizeof(int)},
                 {FEATURE_AT, count * sizeof(int)},    {PAIR_AT, count * sizeof(int)},
                 {FEATURES, features * sizeof(float)}, {BOND, pairs},
                 {MEAN, pairs * sizeof(double)},       {WIDTH, pairs * sizeof(double)},
@@ -316,6 +319,7 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     J->wt = s->buffer[WT].device;
     J->half = s->buffer[HALF].device;
     J->atoms = s->buffer[ATOMS].device;
+    J->heard = s->buffer[HEARD].device;
     J->first = s->buffer[FIRST].device;
     J->feature_at = s->buffer[FEATURE_AT].device;
     J->pair_at = s->buffer[PAIR_AT].device;

@@ -29,6 +29,7 @@ typedef struct {
     const float *w, *wt;
     const unsigned short *half;      /* bf16 of w */
     const int *atoms;                /* [n] */
+    const int *heard;                /* [n] of them, first ones, count in losses */
     const int *first;                /* [n] atoms before each configuration */
     const int *feature_at, *pair_at; /* [n] where its molecule's node features and pairs begin */
     const float *features;

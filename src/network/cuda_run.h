@@ -61,7 +61,7 @@ TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R,
 
 TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared,
                               const int width) {
-    const int n3 = 3 * J->atoms[b];
+    const int n3 = 3 * J->atoms[b], heard = 3 * J->heard[b];
     const size_t at = 3 * (size_t)J->first[b];
     run_forward(J, R, b, 0, shared, width);
     if (J->v)
@@ -73,15 +73,15 @@ TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int
     if (J->target) {
         TBG_EACH(z, 1) {
             double loss = 0;
-            for (int k = 0; k < n3; k++) {
+            for (int k = 0; k < heard; k++) {
                 const double e = R->v[k] - J->target[at + k];
-                loss += e * e / n3;
+                loss += e * e / heard;
             }
             J->loss[b] = loss;
         }
         TBG_SYNC();
         TBG_EACH(k, n3)
-        R->v[k] = 2 * J->weight[b] * (R->v[k] - J->target[at + k]) / n3;
+        R->v[k] = k < heard ? 2 * J->weight[b] * (R->v[k] - J->target[at + k]) / heard : 0;
     } else {
         TBG_EACH(k, n3)
         R->v[k] = J->dv[at + k];

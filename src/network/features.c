@@ -248,6 +248,8 @@ void tbg_conditioning_free(tbg_conditioning *c) {
     free(c->bond_class);
     free(c->pair_mean);
     free(c->pair_width);
+    free(c->sites);
+    tbg_conditioning_free(c->extended);
     free(c);
 }
 

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define MODEL_FORMAT "tbg-model-1"
+#define MODEL_FORMAT_SITES "tbg-model-2" /* with virtual sites, which older builds do not know */
 
 /* ---- specification ---- */
 
@@ -72,8 +73,9 @@ int tbg_network_spec_check(const tbg_network_spec *spec) {
                         tbg_feature_set_name(spec->features), width, spec->n_features);
     if (spec->edge_features & ~(TBG_EDGE_D0 | TBG_EDGE_BONDED | TBG_EDGE_RATE | TBG_EDGE_RADIAL))
         return tbg_fail(TBG_INPUT, "network: unknown edge feature bits %d", spec->edge_features);
-    if ((spec->time_u | spec->harmonic_term | spec->tanh | spec->attention) & ~1)
-        return tbg_fail(TBG_INPUT, "network: time_u, harmonic_term, tanh and attention must be 0 or 1");
+    if ((spec->time_u | spec->harmonic_term | spec->virtual_sites | spec->tanh | spec->attention) & ~1)
+        return tbg_fail(TBG_INPUT,
+                        "network: time_u, harmonic_term, virtual_sites, tanh and attention must be 0 or 1");
     if (!(spec->coords_range > 0 && spec->coords_range <= 1e6))
         return tbg_fail(TBG_INPUT, "network: coords_range is %g; it must be positive", spec->coords_range);
     if (!(spec->scale >= 0 && spec->scale <= 1e6)) /* 0: not set yet */
@@ -266,7 +268,7 @@ int tbg_model_write(const tbg_model *model, const char *path) {
         keys[n] = key;                                                                                       \
         values[n++] = text;                                                                                  \
     } while (0)
-    SAY("format", MODEL_FORMAT);
+    SAY("format", s->virtual_sites ? MODEL_FORMAT_SITES : MODEL_FORMAT);
     SAY("features", tbg_feature_set_name(s->features));
     SAY("time_u", s->time_u ? "1" : "0");
     SAY("harmonic_term", s->harmonic_term ? "1" : "0");
@@ -324,9 +326,11 @@ static int need_integer(const tbg_tensors *file, const char *key, int *value) {
 static int read_spec(const tbg_tensors *file, tbg_network_spec *s, double *temperature) {
     const char *text;
     TBG_TRY(need(file, "format", &text));
-    if (strcmp(text, MODEL_FORMAT))
-        return tbg_fail(TBG_INPUT, "%s: format is '%s'; this build reads " MODEL_FORMAT, file->path, text);
-    *s = (tbg_network_spec){0};
+    int sites = !strcmp(text, MODEL_FORMAT_SITES);
+    if (!sites && strcmp(text, MODEL_FORMAT))
+        return tbg_fail(TBG_INPUT, "%s: format is '%s'; this build reads " MODEL_FORMAT " and " MODEL_FORMAT_SITES,
+                        file->path, text);
+    *s = (tbg_network_spec){.virtual_sites = sites};
     TBG_TRY(need_integer(file, "hidden", &s->hidden));
     TBG_TRY(need_integer(file, "layers", &s->layers));
     TBG_TRY(need_integer(file, "n_features", &s->n_features));

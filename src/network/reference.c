@@ -220,15 +220,16 @@ static int reverse_batch(tbg_reference *R, int n, const tbg_conditioning *const 
             tbg_reference_room *W = &R->rooms[omp_get_thread_num()];
             double *g = gradient ? R->rooms[b - from].gradient : NULL;
             size_t n3 = 3 * (size_t)molecule[b]->n_atoms, at = 3 * first[b];
+            size_t heard = n3 - 3 * (size_t)molecule[b]->n_silent;
             if (g)
                 memset(g, 0, np * sizeof(double));
             tbg_reference_forward(R, W, molecule[b], t[b], x + at, 0, W->v);
             if (target) {
                 loss[b] = 0;
                 for (size_t k = 0; k < n3; k++) {
-                    double e = W->v[k] - target[at + k];
-                    loss[b] += e * e / (double)n3;
-                    W->v[k] = 2 * weight[b] * e / (double)n3;
+                    double e = k < heard ? W->v[k] - target[at + k] : 0;
+                    loss[b] += e * e / (double)heard;
+                    W->v[k] = 2 * weight[b] * e / (double)heard;
                 }
             } else
                 memcpy(W->v, dv + at, n3 * sizeof(double));

@@ -2,7 +2,8 @@
  * another (quaternion form of Horn, J. Opt. Soc. Am. A 4, 629, 1987), and the assignment of least total cost
  * (shortest augmenting paths with potentials). Valid for a field that commutes with whatever moves the prior:
  * the orbit of x0 is still that of a normal random point, and loss and density know orbits only. The field
- * of SPEC 2.1 commutes with rotations, the reflection, and permutations of atoms it cannot tell apart. */
+ * of SPEC 2.1 commutes with rotations, the reflection (not if it has virtual sites), and permutations of atoms it
+ * cannot tell apart. */
 #include "base/memory.h"
 #include "training/internal.h"
 #include "tbg/status.h"
@@ -156,15 +157,19 @@ static int permute_groups(int n, double *x, const double *y, const int *group, d
     return status;
 }
 
-int tbg_align_full(int n, double *x, const double *y, const int *group, int rounds, double *scratch) {
+int tbg_align_full(int n, double *x, const double *y, const int *group, int reflect, int rounds,
+                   double *scratch) {
     for (int round = 0; round < rounds; round++) {
         double q[4], mirrored[4], proper = best_rotation(n, x, y, q);
-        for (int k = 0; k < 3 * n; k++)
-            x[k] = -x[k];
-        int reflect = !(best_rotation(n, x, y, mirrored) < proper);
-        for (int k = 0; k < 3 * n && !reflect; k++)
-            x[k] = -x[k];
-        turn(n, x, reflect ? mirrored : q);
+        int mirror = 0;
+        if (reflect) {
+            for (int k = 0; k < 3 * n; k++)
+                x[k] = -x[k];
+            mirror = !(best_rotation(n, x, y, mirrored) < proper);
+            for (int k = 0; k < 3 * n && !mirror; k++)
+                x[k] = -x[k];
+        }
+        turn(n, x, mirror ? mirrored : q);
         int changed = 0;
         if (group)
             TBG_TRY(permute_groups(n, x, y, group, scratch, &changed));

@@ -239,7 +239,7 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
         if (r->align == TBG_ALIGN_ROTATE)
             tbg_align(atoms, x0, x1);
         else if (r->align == TBG_ALIGN_FULL &&
-                 tbg_align_full(atoms, x0, x1, data->molecules[b->index[i]].group, 4,
+                 tbg_align_full(atoms, x0, x1, data->molecules[b->index[i]].group, !r->handed, 4,
                                 scratch + (size_t)(threads > 1 ? omp_get_thread_num() : 0) * per_thread) !=
                      TBG_OK)
 #pragma omp atomic write

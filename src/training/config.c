@@ -68,7 +68,7 @@ static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
 static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     static const char *const keys[] = {"preset",        "hidden",   "layers", "features",  "edge_features",
                                        "harmonic_term", "time_u",   "tanh",   "attention", "coords_range",
-                                       "scale",         "graded_d", NULL};
+                                       "scale",         "graded_d", "virtual_sites", NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     tbg_network_spec *s = &c->network;
     char preset[64] = "tbg-full", features[64] = "";
@@ -92,6 +92,7 @@ static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     }
     TBG_TRY(read_edges(node, c->name, &s->edge_features));
     TBG_TRY(tbg_yaml_bool(node, "harmonic_term", &s->harmonic_term));
+    TBG_TRY(tbg_yaml_bool(node, "virtual_sites", &s->virtual_sites));
     TBG_TRY(tbg_yaml_bool(node, "time_u", &s->time_u));
     TBG_TRY(tbg_yaml_bool(node, "tanh", &s->tanh));
     TBG_TRY(tbg_yaml_bool(node, "attention", &s->attention));
@@ -400,11 +401,11 @@ json_t *tbg_spec_json(const tbg_network_spec *s) {
     for (const choice *c = edge_words; c->word; c++)
         if (s->edge_features & c->value)
             json_array_append_new(edges, json_string(c->word));
-    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f}", "hidden", s->hidden,
+    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:b}", "hidden", s->hidden,
                      "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
                      s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u",
                      s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range", s->coords_range,
-                     "graded_d", s->graded_d, "scale", s->scale);
+                     "graded_d", s->graded_d, "scale", s->scale, "virtual_sites", s->virtual_sites);
 }
 
 json_t *tbg_training_config_json(const tbg_training_config *c) {

@@ -189,6 +189,7 @@ static int set_up(tbg_trainer *t) {
                                    .time_mixture = c->time_mixture,
                                    .path_noise = c->path_noise,
                                    .graded_d = t->model->spec.graded_d,
+                                   .handed = t->model->spec.virtual_sites,
                                    .scale = t->model->spec.scale,
                                    .seed = c->seed};
     if (!strncmp(tbg_session_backend(t->session), "cuda", 4))

@@ -101,7 +101,7 @@ static void verdicts(void **state) {
     for (int k = 0; k < size; k++)
         x[2 * size + k] *= 1.6; /* every bond too long */
     x[3 * size + 7] = NAN;
-    assert_ok(tbg_ensemble_check(e));
+    assert_ok(tbg_ensemble_check(e, 1));
     assert_int_equal(e->verdict[0], TBG_VALID);
     assert_int_equal(e->verdict[1], TBG_MIRRORED);
     assert_int_equal(e->verdict[2], TBG_TOPOLOGY);

@@ -135,7 +135,7 @@ static void full_undoes_what_the_field_commutes_with(void **state) {
             for (int d = 0; d < 3; d++)
                 z[3 * i + d] = (k & 1 ? -1 : 1) * x[3 * (k & 2 ? swap[i] : i) + d];
         rotate(q, z, y);
-        assert_ok(tbg_align_full(N, y, x, group, 20, scratch));
+        assert_ok(tbg_align_full(N, y, x, group, 1, 20, scratch));
         assert_true(distance2(y, x) < 1e-20);
     }
 }
@@ -152,7 +152,7 @@ static void full_is_a_descent_within_the_orbit(void **state) {
         cloud(100 + k, y);
         memcpy(x, before, sizeof x);
         double rotated = tbg_aligned_distance2(N, x, y);
-        assert_ok(tbg_align_full(N, x, y, group, 20, scratch));
+        assert_ok(tbg_align_full(N, x, y, group, 1, 20, scratch));
         assert_true(distance2(x, y) <= rotated + 1e-9);
         nearer += distance2(x, y) < rotated - 1e-6;
         int from[N], used[N] = {0};
