@@ -54,6 +54,9 @@ static void crystals_are_l(void **state) {
             /* The mirror image in a plane comes back superposable: same distances, valid. */
             for (int a = 0; a < m->n_atoms; a++)
                 x[3 * a] = -x[3 * a];
+            tbg_checker_set_mirror(c, 0);
+            assert_int_equal(tbg_check(c, x), TBG_CHIRALITY);
+            tbg_checker_set_mirror(c, 1);
             assert_int_equal(tbg_check(c, x), TBG_MIRRORED);
             assert_int_equal(tbg_check(c, x), TBG_VALID);
             for (int a = 0; a < m->n_atoms; a++) /* about the centroid, so this is the frame turned about x */
