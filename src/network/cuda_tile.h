@@ -95,6 +95,18 @@ TBG_BLOCK_INLINE float tile_row_sum(const float *part, int r, int slots) {
     return sum;
 }
 
+/* part[row][slot]: sum of weight silu(z) over a thread's channels, for tile_row_sum; 0 without weights. */
+TBG_BLOCK_INLINE void tile_row_parts(tile_registers z, int slots, const float *weight, float *part) {
+    TILE_HALVES(slots) {
+        float sum = 0;
+        TBG_UNROLL
+        for (int p = 0; p < 4; p++)
+            TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) sum +=
+                weight ? mma_silu(z[w][l][p][q]) * weight[TILE_COLUMN] : 0;
+        part[TILE_HALF_ROW * slots + TILE_HALF_SLOT] = sum;
+    }
+}
+
 TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A, const tbg_half *B,
                                    int turned) {
     TBG_EACH_WARP(w, warp, H / 8) {
@@ -161,14 +173,7 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
     TBG_SYNC();
     tile_product(z2, H, S->a, S->w2, 0);
     TILE_ELEMENTS(slots) z2[w][l][p][q] += J->w[o->b2 + TILE_COLUMN];
-    TILE_HALVES(slots) {
-        float sum = 0;
-        TBG_UNROLL
-        for (int p = 0; p < 4; p++)
-            TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) sum +=
-                J->attention ? mma_silu(z2[w][l][p][q]) * J->w[o->wa + TILE_COLUMN] : 0;
-        S->part[TILE_HALF_ROW * slots + TILE_HALF_SLOT] = sum;
-    }
+    tile_row_parts(z2, slots, J->attention ? J->w + o->wa : NULL, S->part);
     TBG_SYNC();
     TBG_EACH(row, TILE) {
         const float z = J->attention ? tile_row_sum(S->part, row, slots) + J->w[o->ba] : 0;
@@ -190,14 +195,7 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
     TBG_SYNC();
     tile_product(z3, H, S->m, S->w3, 0);
     TILE_ELEMENTS(slots) z3[w][l][p][q] += J->w[o->b3 + TILE_COLUMN];
-    TILE_HALVES(slots) {
-        float sum = 0;
-        TBG_UNROLL
-        for (int p = 0; p < 4; p++)
-            TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) sum +=
-                mma_silu(z3[w][l][p][q]) * J->w[o->wc + TILE_COLUMN];
-        S->part[TILE_HALF_ROW * slots + TILE_HALF_SLOT] = sum;
-    }
+    tile_row_parts(z3, slots, J->w + o->wc, S->part);
     TBG_SYNC();
     TBG_EACH(row, TILE) {
         const int real = S->i[row] >= 0;

@@ -58,8 +58,8 @@ static inline tbg_ensemble *synthetic_ensemble(const tbg_molecule *m, long n) {
     return e;
 }
 
-/* `runs` runs of n frames, 1 ps apart, one in ten at phi = 1, after `bad` frames that all are. */
-static inline void synthetic_trajectory(const tbg_molecule *m, const char *path, int runs, int bad, int n) {
+/* A trajectory of amber99sbildn-obc at 300 K whose frames have the number of their run. */
+static inline tbg_trajectory_writer *synthetic_writer(const tbg_molecule *m, const char *path) {
     const char *names[] = {"run"}, *units[] = {"1"};
     tbg_trajectory_header header = {.n_atoms = m->n_atoms,
                                     .forcefield = "amber99sbildn-obc",
@@ -68,8 +68,14 @@ static inline void synthetic_trajectory(const tbg_molecule *m, const char *path,
                                     .extra_names = names,
                                     .extra_units = units};
     tbg_trajectory_writer *w;
-    double *x = malloc((size_t)m->n_atoms * 3 * sizeof *x);
     assert_ok(tbg_trajectory_create(path, &header, 0, NULL, &w));
+    return w;
+}
+
+/* `runs` runs of n frames, 1 ps apart, one in ten at phi = 1, after `bad` frames that all are. */
+static inline void synthetic_trajectory(const tbg_molecule *m, const char *path, int runs, int bad, int n) {
+    tbg_trajectory_writer *w = synthetic_writer(m, path);
+    double *x = malloc((size_t)m->n_atoms * 3 * sizeof *x);
     for (int r = 0; r < runs; r++)
         for (int i = 0; i < bad + n; i++) {
             double time = i + 1, run = r;

@@ -1,27 +1,8 @@
 /* test_ensemble.c: counts, weights, summary, folder there and back, evaluation with known answers, refusals.
  */
 #include "tbg_test.h"
-#include "ensemble/synthetic.h"
-#include "file/temporary.h"
+#include "ensemble/fixture.h"
 #include <jansson.h>
-
-#define CLOSE(got, want, tolerance)                                                                          \
-    do {                                                                                                     \
-        double got_ = (got), want_ = (want);                                                                 \
-        if (!(fabs(got_ - want_) <= (tolerance)))                                                            \
-            fail_msg("%s = %.17g, want %.17g", #got, got_, want_);                                           \
-    } while (0)
-
-static tbg_molecule *molecule;
-
-static int setup(void **state) {
-    return temporary_setup(state) || tbg_molecule_from_sequence("ACE-A-NME", &molecule);
-}
-
-static int teardown(void **state) {
-    tbg_molecule_free(molecule);
-    return temporary_teardown(state);
-}
 
 static void counts_and_figures(void **state) {
     (void)state;

@@ -1,28 +1,8 @@
 /* test_states.c: the diagnosis of each state of phi: what k-hat and bootstrap of the whole ensemble overlook.
  */
 #include "tbg_test.h"
-#include "ensemble/synthetic.h"
+#include "ensemble/fixture.h"
 #include <jansson.h>
-
-#define CLOSE(got, want, tolerance)                                                                          \
-    do {                                                                                                     \
-        double got_ = (got), want_ = (want);                                                                 \
-        if (!(fabs(got_ - want_) <= (tolerance)))                                                            \
-            fail_msg("%s = %.17g, want %.17g", #got, got_, want_);                                           \
-    } while (0)
-
-static tbg_molecule *molecule;
-
-static int setup(void **state) {
-    (void)state;
-    return tbg_molecule_from_sequence("ACE-A-NME", &molecule);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tbg_molecule_free(molecule);
-    return 0;
-}
 
 /* The first `left` of n samples at phi = 1, the others at -1.2; log weights 0. */
 static tbg_ensemble *two_states(const tbg_molecule *m, long n, long left) {

@@ -4,17 +4,11 @@
  * (psislw), POT 0.9.7 (emd2, emd2_1d) and deeptime 0.4.5 (TICA) from the same closed-form inputs; the
  * formulas are beside them. */
 #include "tbg_test.h"
+#include "ensemble/close.h"
 #include <stdlib.h>
 #include <string.h>
 #include "tbg/ensemble.h"
 #include "tbg/random.h"
-
-#define CLOSE(got, want, tolerance)                                                                          \
-    do {                                                                                                     \
-        double got_ = (got), want_ = (want);                                                                 \
-        if (!(compare_error(got_, want_, 1e-300) <= (tolerance)))                                            \
-            fail_msg("%s = %.17g, want %.17g", #got, got_, want_);                                           \
-    } while (0)
 
 enum { MOST = 20000 };
 static double l[MOST], scratch[MOST];

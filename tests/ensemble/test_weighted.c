@@ -1,24 +1,12 @@
 /* test_weighted.c: references from dynamics under a known bias: free energies by weights with errors that
  * hold, frames of equal weight, the same figures through a kept file; refusals. */
 #include "tbg_test.h"
-#include "ensemble/synthetic.h"
+#include "ensemble/fixture.h"
 #include "ensemble/whole.h"
-#include "file/temporary.h"
 #include "tbg/random.h"
 
 enum { RUNS = 4, PER_RUN = 1500 };
 #define IN 0.02 /* population of phi = 1 without the bias, which makes it a half */
-
-static tbg_molecule *molecule;
-
-static int setup(void **state) {
-    return temporary_setup(state) || tbg_molecule_from_sequence("ACE-A-NME", &molecule);
-}
-
-static int teardown(void **state) {
-    tbg_molecule_free(molecule);
-    return temporary_teardown(state);
-}
 
 /* A walker that changes sides with probability 0.1 a frame, so that both are equally common: inefficiency
  * (1 + 0.8) / (1 - 0.8) = 9. */
@@ -81,7 +69,8 @@ static void frames_are_of_equal_weight(void **state) {
     double inside = 0;
     for (long i = 0; i < r->n; i++)
         inside += tbg_reference_angle(r, i, torsions[t].atoms) > 0;
-    double p = r->dF[0].state[TBG_STATE_INSIDE].weight; /* a stay inside is worth a fifth of a draw: rounding */
+    double p =
+        r->dF[0].state[TBG_STATE_INSIDE].weight; /* a stay inside is worth a fifth of a draw: rounding */
     assert_true(fabs(inside / (double)r->n - p) < 0.25 * p);
     assert_true(fabs(r->effective_frames / (double)r->n - 0.52) < 0.05); /* (sum w)^2 / (n sum w^2) */
     assert_true(r->n_parts == RUNS && r->part[RUNS] == r->n && r->inefficiency[0] < 1 && r->dF[0].reliable);

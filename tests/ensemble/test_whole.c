@@ -1,44 +1,17 @@
 /* test_whole.c: references kept as few frames and the figures of all: the figures survive, the file is small,
  * damage and other molecules are refused. */
 #include "tbg_test.h"
-#include "ensemble/synthetic.h"
+#include "ensemble/fixture.h"
 #include "ensemble/whole.h"
-#include "file/temporary.h"
 #include "tbg/random.h"
 #include <jansson.h>
 #include <sys/stat.h>
 
-#define CLOSE(got, want, tolerance)                                                                          \
-    do {                                                                                                     \
-        double got_ = (got), want_ = (want);                                                                 \
-        if (!(fabs(got_ - want_) <= (tolerance)))                                                            \
-            fail_msg("%s = %.17g, want %.17g", #got, got_, want_);                                           \
-    } while (0)
-
-static tbg_molecule *molecule;
-
-static int setup(void **state) {
-    return temporary_setup(state) || tbg_molecule_from_sequence("ACE-A-NME", &molecule);
-}
-
-static int teardown(void **state) {
-    tbg_molecule_free(molecule);
-    return temporary_teardown(state);
-}
-
 /* Two runs of 3,000 frames whose phi stays at 1 for `stay` frames now and then, with energies that drift. */
 static tbg_reference *whole_reference(const char *path, int stay) {
-    const char *names[] = {"run"}, *units[] = {"1"};
-    tbg_trajectory_header header = {.n_atoms = molecule->n_atoms,
-                                    .forcefield = "amber99sbildn-obc",
-                                    .temperature = 300,
-                                    .n_extra = 1,
-                                    .extra_names = names,
-                                    .extra_units = units};
-    tbg_trajectory_writer *w;
+    tbg_trajectory_writer *w = synthetic_writer(molecule, path);
     tbg_reference *r;
     double x[3 * 22];
-    assert_ok(tbg_trajectory_create(path, &header, 0, NULL, &w));
     for (int run = 0; run < 2; run++)
         for (int i = 0; i < 3000; i++) {
             double time = 2 * (i + 1), number = run, noise;

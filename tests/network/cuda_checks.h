@@ -69,3 +69,47 @@ static void show_cuda_errors(void) {
     if (getenv("TBG_SHOW_ERRORS"))
         fprintf(stderr, "worst of the tensor path: gradient %.2g\n", worst_tensor);
 }
+
+static const char *backend;
+static int on_device; /* sizes that would take the host too long, too */
+
+static void plain(void **state) {
+    (void)state;
+    const variant list[] = {{2, 8, 1, TBG_EDGE_D0, 0, 0, 1, 1},
+                            {5, 8, 3, 15, 1, 1, 1, 1},
+                            {7, 10, 2, 7, 1, 1, 0, 0},
+                            {on_device ? 22 : 6, on_device ? 50 : 16, 2, TBG_EDGE_D0, 0, 0, 0, 1},
+                            {1, 8, 2, 7, 1, 1, 1, 1},
+                            {4, 12, 2, TBG_EDGE_RATE, 1, 0, 1, 0}};
+    for (size_t k = 0; k < sizeof list / sizeof *list; k++)
+        against_reference(backend, &list[k]);
+}
+
+static void tensor(void **state) {
+    (void)state;
+    static const variant list[] = {
+        {3, 64, 1, TBG_EDGE_D0, 0, 0, 1, 1}, {9, 64, 3, 7, 1, 1, 1, 1},
+        {12, 64, 2, 15, 1, 1, 0, 0},         {9, 128, 2, 7, 1, 1, 1, 1},
+        {22, 64, 5, 7, 1, 1, 1, 1},          {38, 128, 3, TBG_EDGE_D0, 0, 0, 1, 1}};
+    const size_t n = sizeof list / sizeof *list - (on_device ? 0 : 2);
+    for (size_t k = 0; k < n; k++)
+        against_reference(backend, &list[k]);
+}
+
+static void batches(void **state) {
+    (void)state;
+    ragged(backend, 16);
+    ragged(backend, 64);
+    if (on_device)
+        ragged(backend, 128);
+}
+
+static int run_cuda_checks(const char *name, const char *backend_, int on_device_) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(tensor),
+                                       cmocka_unit_test(batches)};
+    backend = backend_;
+    on_device = on_device_;
+    int failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
+    show_cuda_errors();
+    return failed;
+}

@@ -1,20 +1,8 @@
 /* test_report.c: the page for every kind of ensemble: self-contained, escaped, without broken numbers. */
 #include "tbg_test.h"
-#include "ensemble/synthetic.h"
-#include "file/temporary.h"
+#include "ensemble/fixture.h"
 #include <ctype.h>
 #include "tbg/report.h"
-
-static tbg_molecule *molecule;
-
-static int setup(void **state) {
-    return temporary_setup(state) || tbg_molecule_from_sequence("ACE-A-NME", &molecule);
-}
-
-static int teardown(void **state) {
-    tbg_molecule_free(molecule);
-    return temporary_teardown(state);
-}
 
 /* Every opened element is closed in order; "nan" and "inf" stand in no attribute. */
 static void check_markup(const char *html) {
