@@ -34,6 +34,9 @@ int app_parse(const char *command, const char *description, const app_option *op
 /* Print "tbg COMMAND: message" for the stored failure and return the exit code. */
 int app_fail(const char *command, int status);
 
+/* Before the work: can a file be made at the path, that `option` gives? */
+int app_check_output(const char *option, const char *path);
+
 /* "3.2 s", "40 s", "12 min", "5.0 h". */
 void app_duration(double seconds, char *text, size_t size);
 

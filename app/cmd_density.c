@@ -85,22 +85,10 @@ static int choose_frames(const settings *o, work *w) {
     return w->column ? TBG_OK : TBG_FAILED;
 }
 
-/* Before the work: can OUT.nc be made? */
-static int check_output(const char *path) {
-    char folder[4096];
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    int length = slash == path ? 1 : slash ? (int)(slash - path) : 1;
-    if (!path)
-        return TBG_OK;
-    if (length >= (int)sizeof folder)
-        return tbg_fail(TBG_INPUT, "-o: the path is too long");
-    snprintf(folder, sizeof folder, "%.*s", length, slash ? path : ".");
-    return access(folder, W_OK) ? tbg_fail(TBG_INPUT, "-o %s: can't write in folder %s", path, folder)
-                                : TBG_OK;
-}
-
 static int prepare(const settings *o, work *w) {
-    TBG_TRY(check_output(o->output));
+    char warnings[TBG_WARNINGS_SIZE];
+    if (o->output)
+        TBG_TRY(app_check_output("-o", o->output));
     TBG_TRY(tbg_flow_check(&w->flow));
     const subject_request request = {.what = o->what,
                                      .model = o->model,
@@ -114,6 +102,7 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(choose_frames(o, w));
     TBG_TRY(subject_prepare(&request, &w->on));
+    subject_warn(&w->on, "density", sizeof warnings, warnings);
     return TBG_OK;
 }
 

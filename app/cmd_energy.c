@@ -7,12 +7,10 @@
 #include "tbg/status.h"
 
 #include <jansson.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     const char *forcefield, *engine, *platform, *system_xml, *forces_path;
@@ -33,21 +31,9 @@ typedef struct {
 
 enum { CHUNK = 4096 }; /* frames between two looks at the progress bar and at interrupts */
 
-/* Before the work: can a file be made beside `path`? */
-static int check_folder(const char *path) {
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    int length = slash == path ? 1 : slash ? (int)(slash - path) : 1;
-    if (length >= PATH_MAX)
-        return tbg_fail(TBG_INPUT, "--forces: the path is too long");
-    snprintf(folder, sizeof folder, "%.*s", length, slash ? path : ".");
-    return access(folder, W_OK) ? tbg_fail(TBG_INPUT, "--forces %s: can't write in folder %s", path, folder)
-                                : TBG_OK;
-}
-
 static int read_input(const settings *o, const char *pdb, const char *frames, work *w) {
     if (o->forces_path)
-        TBG_TRY(check_folder(o->forces_path));
+        TBG_TRY(app_check_output("--forces", o->forces_path));
     TBG_TRY(tbg_molecule_read_pdb(pdb, &w->molecule));
     size_t size = 3 * (size_t)w->molecule->n_atoms;
     if (frames)

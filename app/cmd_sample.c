@@ -6,6 +6,7 @@
 #include "app.h"
 #include "subject.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
 #include "sample.h"
 #include "tbg/file.h"
@@ -82,8 +83,7 @@ static int prepare(const settings *o, work *w) {
         return TBG_FAILED;
     w->flow.wanted = wants_density;
     w->flow.context = w;
-    sample_warn(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature, sizeof w->warnings,
-                w->warnings);
+    subject_warn(&w->on, "sample", sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature,
                             w->on.engine ? tbg_engine_name(w->on.engine) : "none",
                             tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->text));
@@ -265,11 +265,6 @@ static int run(const settings *o, work *w) {
 
 /* ---- results ---- */
 
-static const char *name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static int gather(const settings *o, work *w, tbg_ensemble **out) {
     const sample_table *t = &w->table;
     tbg_ensemble *e;
@@ -296,7 +291,7 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     }
     e->weighted = !o->no_weights;
     tbg_ensemble_info *info = &e->info;
-    snprintf(info->model, sizeof info->model, "%s", name_of(o->model));
+    snprintf(info->model, sizeof info->model, "%s", tbg_path_name(o->model));
     snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->on.session));
     snprintf(info->forcefield, sizeof info->forcefield, "%s", w->on.forcefield);
     snprintf(info->engine, sizeof info->engine, "%s", w->on.engine ? tbg_engine_name(w->on.engine) : "");
@@ -371,14 +366,10 @@ static int write_results(const settings *o, work *w) {
     if (!status)
         status = tbg_ensemble_write(e, s, o->directory);
     if (!status) {
-        size_t size = strlen(o->directory) + 32;
-        char *path = tbg_alloc(size, 1);
-        status = TBG_FAILED;
-        if (path) {
-            snprintf(path, size, "%s/report.html", o->directory);
+        char path[4096];
+        status = tbg_path_join(o->directory, "report.html", path, sizeof path);
+        if (!status)
             status = tbg_report_write(e, s, NULL, NULL, path);
-            free(path);
-        }
     }
     if (!status)
         print_summary(o, w, e, s);
@@ -425,7 +416,7 @@ static int check_settings(const settings *o) {
 
 static sample_refine_request refinement(const settings *o, work *w) {
     sample_refine_request q = {.directory = o->directory,
-                               .model = name_of(o->model),
+                               .model = tbg_path_name(o->model),
                                .settings = w->text,
                                .molecule = w->on.molecule,
                                .system = w->on.system,
@@ -450,14 +441,9 @@ static sample_refine_request refinement(const settings *o, work *w) {
 
 /* With --json --refine the summary is printed when all is in it. */
 static int print_json(const char *directory) {
-    size_t size = strlen(directory) + 16;
-    char *path = tbg_alloc(size, 1), *text;
-    if (!path)
-        return TBG_FAILED;
-    snprintf(path, size, "%s/summary.json", directory);
-    int status = tbg_file_read(path, (size_t)1 << 24, &text, &size);
-    free(path);
-    TBG_TRY(status);
+    char path[4096], *text;
+    TBG_TRY(tbg_path_join(directory, "summary.json", path, sizeof path));
+    TBG_TRY(tbg_file_read(path, (size_t)1 << 24, &text, NULL));
     puts(text);
     free(text);
     return TBG_OK;

@@ -1,5 +1,6 @@
 /* options.c: the declarative option parser of app.h. */
 #include "app.h"
+#include "base/path.h"
 #include "tbg/status.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const app_command *find_command(const char *name) {
     for (const app_command *c = app_commands; c->name; c++)
@@ -122,6 +124,13 @@ int app_parse(const char *command, const char *description, const app_option *op
 int app_fail(const char *command, int status) {
     fprintf(stderr, "tbg %s: %s\n", command, tbg_message());
     return status == TBG_INPUT ? 2 : 1;
+}
+
+int app_check_output(const char *option, const char *path) {
+    char folder[4096];
+    TBG_TRY(tbg_path_folder(path, folder, sizeof folder));
+    return access(folder, W_OK) ? tbg_fail(TBG_INPUT, "%s %s: can't write in folder %s", option, path, folder)
+                                : TBG_OK;
 }
 
 void app_duration(double seconds, char *text, size_t size) {

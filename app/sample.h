@@ -58,12 +58,6 @@ int sample_refine_take(const sample_refine_request *q, sample_table *t, tbg_ense
  * what is done is written and saved, and TBG_FAILED returned. */
 int sample_refine(const sample_refine_request *q, const sample_table *t, const tbg_ensemble_info *info);
 
-/* ---- what the model was trained for (sample_scope.c) ---- */
-
-/* Print warnings, by name, where the molecule, the force field or the temperature lies outside; also into
- * warnings: [size], one a line, for the summary. */
-void sample_warn(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
-                 double temperature, size_t size, char *warnings);
 /* Settings that decide the result, as text. */
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,

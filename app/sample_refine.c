@@ -1,6 +1,7 @@
 /* sample_refine.c: the second half of `tbg sample --refine`: chains that take the finished samples as
  * proposals (include/tbg/refine.h), their checkpoint DIR/partial/refine.safetensors, and DIR/refined. */
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
 #include "sample.h"
 #include "tbg/file.h"
@@ -15,12 +16,6 @@
 #include <unistd.h>
 
 #define CHECKPOINT_SECONDS 60
-
-static int join(const char *directory, const char *name, char *path, size_t size) {
-    return snprintf(path, size, "%s/%s", directory, name) < (int)size
-               ? TBG_OK
-               : tbg_fail(TBG_INPUT, "%s: the path is too long", directory);
-}
 
 int sample_refine_check(const sample_refine_request *q, long n) {
     tbg_refine_target target;
@@ -72,7 +67,7 @@ static int check_density(const sample_refine_request *q, const tbg_ensemble *e, 
 int sample_refine_take(const sample_refine_request *q, sample_table *t, tbg_ensemble_info *info, long *n) {
     char path[4096], sequence[64];
     *n = 0;
-    TBG_TRY(join(q->directory, "ensemble.nc", path, sizeof path));
+    TBG_TRY(tbg_path_join(q->directory, "ensemble.nc", path, sizeof path));
     if (access(path, F_OK))
         return TBG_OK;
     tbg_ensemble *e;
@@ -117,7 +112,7 @@ int sample_refine_take(const sample_refine_request *q, sample_table *t, tbg_ense
 static int add_to_summary(const char *directory, const char *text) {
     char path[4096];
     json_error_t error;
-    TBG_TRY(join(directory, "summary.json", path, sizeof path));
+    TBG_TRY(tbg_path_join(directory, "summary.json", path, sizeof path));
     json_t *summary = json_load_file(path, 0, &error), *refine = json_loads(text, 0, NULL);
     char *all = NULL;
     if (json_is_object(summary) && refine && !json_object_set(summary, "refine", refine))
@@ -168,9 +163,9 @@ static int write_results(const sample_refine_request *q, const tbg_refine *r, co
     tbg_ensemble *e = NULL;
     char *text = NULL;
     tbg_ensemble_summary *figures = TBG_NEW(tbg_ensemble_summary, 1);
-    int status = figures ? join(q->directory, "refined", directory, sizeof directory) : TBG_FAILED;
+    int status = figures ? tbg_path_join(q->directory, "refined", directory, sizeof directory) : TBG_FAILED;
     if (!status)
-        status = join(directory, "report.html", path, sizeof path);
+        status = tbg_path_join(directory, "report.html", path, sizeof path);
     if (!status)
         status = tbg_refine_summarise(r, &s);
     if (!status)
@@ -225,9 +220,9 @@ int sample_refine(const sample_refine_request *q, const sample_table *t, const t
     char folder[4000], checkpoint[4096];
     size_t n3 = 3 * (size_t)t->n_atoms;
     double *u = TBG_NEW(double, t->n);
-    int status = u ? join(q->directory, "partial", folder, sizeof folder) : TBG_FAILED;
+    int status = u ? tbg_path_join(q->directory, "partial", folder, sizeof folder) : TBG_FAILED;
     if (!status)
-        status = join(folder, "refine.safetensors", checkpoint, sizeof checkpoint);
+        status = tbg_path_join(folder, "refine.safetensors", checkpoint, sizeof checkpoint);
     if (!status)
         status = tbg_make_directory(folder);
     for (long i = 0; i < t->n && !status; i++) {

@@ -4,8 +4,10 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "tbg/status.h"
+#include "tbg/training.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +55,21 @@ int subject_energy_seconds(const subject *s, int n, double *seconds) {
     free(x);
     free(energy);
     return status;
+}
+
+void subject_warn(const subject *s, const char *command, size_t size, char *warnings) {
+    char sequence[1024];
+    int transfer;
+    tbg_molecule_sequence(s->molecule, sequence, sizeof sequence);
+    tbg_scope_warnings(s->model, s->molecule, s->forcefield, s->temperature, size, warnings, &transfer);
+    if (transfer > 1)
+        fprintf(stderr, "tbg %s: %s is not among the %d molecules that the model was trained on (transfer)\n",
+                command, sequence, transfer);
+    for (const char *line = warnings; *line;) {
+        size_t n = strcspn(line, "\n");
+        fprintf(stderr, "tbg %s: warning: %.*s\n", command, (int)n, line);
+        line += n + (line[n] == '\n');
+    }
 }
 
 void subject_close(subject *s) {

@@ -31,6 +31,9 @@ int subject_load(const subject_request *request, subject *s);
 int subject_prepare(const subject_request *request, subject *s);
 void subject_close(subject *s);
 
+/* Print warnings of tbg COMMAND, by name, where the molecule, the force field or the temperature lies outside what the
+ * model was trained for; also into warnings: [size], one a line. */
+void subject_warn(const subject *s, const char *command, size_t size, char *warnings);
 /* Of one energy when n are taken at once. */
 int subject_energy_seconds(const subject *s, int n, double *seconds);
 #endif

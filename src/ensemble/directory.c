@@ -3,6 +3,7 @@
  * scripts. */
 #include "tbg/ensemble.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "ensemble/json.h"
 #include "tbg/file.h"
 #include "tbg/status.h"
@@ -15,11 +16,6 @@
 enum { LOG_WEIGHT, LOG_Q, REDUCED_ENERGY, VALID, VERDICT, N_EXTRA };
 static const char *const extra_names[N_EXTRA] = {"log_weight", "log_q", "reduced_energy", "valid", "verdict"};
 static const char *const extra_units[N_EXTRA] = {"1", "1", "kT", "1", "1"};
-
-static int join(const char *directory, const char *name, char *path, size_t size) {
-    int n = snprintf(path, size, "%s/%s", directory, name);
-    return n > 0 && (size_t)n < size ? TBG_OK : tbg_fail(TBG_INPUT, "%s: name is too long", directory);
-}
 
 static int write_frames(const tbg_ensemble *e, const char *pdb, const char *metadata, const char *path) {
     enum { BLOCK = 256 };
@@ -83,15 +79,15 @@ int tbg_ensemble_write(const tbg_ensemble *e, const tbg_ensemble_summary *summar
     if (status == TBG_OK)
         status = tbg_ensemble_summary_json(e, summary, &text);
     if (status == TBG_OK)
-        status = join(directory, "topology.pdb", path, sizeof path);
+        status = tbg_path_join(directory, "topology.pdb", path, sizeof path);
     if (status == TBG_OK)
         status = tbg_file_write(path, pdb, strlen(pdb));
     if (status == TBG_OK)
-        status = join(directory, "ensemble.nc", path, sizeof path);
+        status = tbg_path_join(directory, "ensemble.nc", path, sizeof path);
     if (status == TBG_OK)
         status = write_frames(e, pdb, metadata, path);
     if (status == TBG_OK)
-        status = join(directory, "summary.json", path, sizeof path);
+        status = tbg_path_join(directory, "summary.json", path, sizeof path);
     if (status == TBG_OK)
         status = tbg_file_write(path, text, strlen(text));
     free(pdb);
@@ -195,8 +191,8 @@ static int fill(const char *path, const tbg_trajectory *t, tbg_ensemble *e) {
 int tbg_ensemble_read(const char *directory, tbg_ensemble **out) {
     *out = NULL;
     char frames[4096], topology[4096];
-    TBG_TRY(join(directory, "ensemble.nc", frames, sizeof frames));
-    TBG_TRY(join(directory, "topology.pdb", topology, sizeof topology));
+    TBG_TRY(tbg_path_join(directory, "ensemble.nc", frames, sizeof frames));
+    TBG_TRY(tbg_path_join(directory, "topology.pdb", topology, sizeof topology));
     tbg_molecule *molecule = NULL;
     tbg_trajectory *t = NULL;
     tbg_ensemble *e = NULL;

@@ -1,6 +1,7 @@
 /* sha256.c: SHA-256 (FIPS 180-4) of files, and lists of such sums as sha256sum writes them. Owns the refusal
  * of files that are not what the SHA256SUMS beside them says. */
 #include "base/memory.h"
+#include "base/path.h"
 #include "tbg/file.h"
 #include "tbg/status.h"
 
@@ -111,7 +112,7 @@ static int find_sum(const char *list, const char *text, const char *name, const 
 }
 
 int tbg_file_verify(const char *path, int *listed) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *sum;
+    const char *name = tbg_path_name(path), *sum;
     int folder = (int)(name - path);
     size_t size = (size_t)folder + sizeof "SHA256SUMS";
     char *list = tbg_alloc(size, 1), *text = NULL, hex[65];

@@ -1,6 +1,7 @@
 /* system.c: named force fields, where their files are, and the life of a tbg_system. */
 #include "tbg/system.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "forcefield/parameters.h"
 #include "tbg/status.h"
 
@@ -138,7 +139,7 @@ int tbg_system_create(const tbg_molecule *molecule, const char *forcefield, doub
     tbg_system *s = TBG_NEW(tbg_system, 1);
     if (!s)
         return TBG_FAILED;
-    const char *slash = strrchr(forcefield, '/'), *stem = slash && !named ? slash + 1 : forcefield;
+    const char *stem = named ? forcefield : tbg_path_name(forcefield);
     snprintf(s->forcefield, sizeof s->forcefield, "%.*s", named ? 31 : (int)strcspn(stem, "."), stem);
     s->n_atoms = molecule->n_atoms;
     s->degrees_of_freedom = 3 * s->n_atoms;

@@ -4,6 +4,7 @@
  * Positions stay in single precision and nm as the files hold them; centring and scaling happen per batch.
  * Refuses trajectories of another molecule, force field or temperature than the configuration says. */
 #include "base/memory.h"
+#include "base/path.h"
 #include "tbg/status.h"
 #include "training/internal.h"
 
@@ -339,10 +340,10 @@ json_t *tbg_data_json(const tbg_data *data) {
         const tbg_data_molecule *m = &data->molecules[i];
         json_t *files = json_array();
         for (int j = 0; j < m->n_files; j++) {
-            const char *path = m->files[j].path, *slash = strrchr(path, '/');
+            const char *path = m->files[j].path;
             char sum[24];
             snprintf(sum, sizeof sum, "%016llx", (unsigned long long)m->files[j].checksum);
-            json_array_append_new(files, json_pack("{s:s, s:I, s:I, s:s}", "file", slash ? slash + 1 : path,
+            json_array_append_new(files, json_pack("{s:s, s:I, s:I, s:s}", "file", tbg_path_name(path),
                                                    "frames", (json_int_t)m->files[j].frames, "held_out",
                                                    (json_int_t)m->files[j].held_out, "fnv1a64", sum));
         }

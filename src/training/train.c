@@ -1,6 +1,7 @@
 /* train.c: a training run from configuration to finished model: creation, the loop, files, resuming. Owns the
  * order in which things happen; numbers come from batch.c, the network floor and optimizer.c. */
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
 #include "tbg/schedule.h"
 #include "tbg/status.h"
@@ -40,12 +41,6 @@ struct tbg_trainer {
     double bins[BINS]; /* last validation loss by time */
     double raw_loss;
 };
-
-/* Models are passed on: they name files, not the folders of the machine that trained them. */
-static const char *file_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
 
 static char *join(const char *folder, const char *name) {
     char *path = tbg_alloc(strlen(folder) + strlen(name) + 2, 1);
@@ -121,14 +116,14 @@ static int describe(tbg_trainer *t) {
     json_t *config = tbg_training_config_json(t->config);
     if (config)
         json_object_set_new(config, "iterations", json_integer((json_int_t)t->iterations));
-    if (config && t->config->initial)
-        json_object_set_new(config, "initial", json_string(file_name(t->config->initial)));
+    if (config && t->config->initial) /* models are passed on: without the folders of this machine */
+        json_object_set_new(config, "initial", json_string(tbg_path_name(t->config->initial)));
     t->description =
         json_pack("{s:o, s:o, s:s, s:f, s:o, s:o, s:I, s:s, s:i, s:s, s:s}", "config", config, "network",
                   tbg_spec_json(&t->model->spec), "forcefield", t->forcefield, "temperature", t->temperature,
                   "data", tbg_data_json(&t->data), "validation", tbg_data_json(&t->validation), "parameters",
                   (json_int_t)t->model->n_parameters, "backend", tbg_session_backend(t->session), "threads",
-                  t->threads, "version", TBG_VERSION, "configuration_file", file_name(t->config->name));
+                  t->threads, "version", TBG_VERSION, "configuration_file", tbg_path_name(t->config->name));
     return t->description ? TBG_OK : tbg_fail(TBG_FAILED, "out of memory");
 }
 

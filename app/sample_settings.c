@@ -1,30 +1,11 @@
-/* sample_scope.c: warnings where a model is used for what it was not trained for; the settings that decide a
- * result. */
+/* sample_settings.c: the settings that decide a result, as text. */
 #include "sample.h"
 #include "tbg/status.h"
-#include "tbg/training.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-void sample_warn(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
-                 double temperature, size_t size, char *warnings) {
-    char sequence[1024];
-    int transfer;
-    tbg_molecule_sequence(molecule, sequence, sizeof sequence);
-    tbg_scope_warnings(model, molecule, forcefield, temperature, size, warnings, &transfer);
-    if (transfer > 1)
-        fprintf(stderr,
-                "tbg sample: %s is not among the %d molecules that the model was trained on (transfer)\n",
-                sequence, transfer);
-    for (const char *line = warnings; *line;) {
-        size_t n = strcspn(line, "\n");
-        fprintf(stderr, "tbg sample: warning: %.*s\n", (int)n, line);
-        line += n + (line[n] == '\n');
-    }
-}
 
 /* FNV-1a. */
 static uint64_t hash(uint64_t h, const void *data, size_t n) {
