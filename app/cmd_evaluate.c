@@ -226,7 +226,9 @@ int cmd_evaluate(int argc, char **argv) {
     const app_option options[] = {
         {"reference", 'r', APP_STRING, &o.reference, "FILES|DIR",
          "reference trajectories of the molecule, with commas between, or a folder that holds SEQUENCE.nc"},
-        {"burn-in", 'b', APP_DOUBLE, &o.burn_in, "PS", "dropped at the start of every run of the reference"},
+        {"burn-in", 'b', APP_DOUBLE, &o.burn_in, "PS",
+         "dropped at the start of every run of the reference; default: what tbg simulate found not to be "
+         "stationary"},
         {"transport", 0, APP_INT, &o.transport, "N", "points in the torus and TICA transports"},
         {"energies", 0, APP_INT, &o.energies, "N", "reference frames whose energies are computed"},
         {"lag", 0, APP_DOUBLE, &o.lag, "PS", "lag of TICA"},
@@ -259,7 +261,7 @@ int cmd_evaluate(int argc, char **argv) {
 }
 
 int app_evaluation_check(const app_evaluation *o) {
-    if (!(o->burn_in >= 0) || o->transport < 1 || o->transport > 50000 || o->energies < 1 ||
+    if (o->burn_in < 0 || o->transport < 1 || o->transport > 50000 || o->energies < 1 ||
         o->energies > 100000000 || !(o->lag > 0) || o->bootstrap < 2 || o->bootstrap > 100000 ||
         o->threads < 0 || o->threads > 4096)
         return tbg_fail(

@@ -32,8 +32,8 @@ static int read_topology(const char *path, tbg_molecule **molecule, double *equi
     json_array_foreach(json_is_array(entry) ? entry : json_object_get(entry, "runs"), i, run) {
         double drop = json_number_value(json_object_get(run, "equilibration_ps"));
         if (json_is_false(json_object_get(run, "equilibrated")))
-            fprintf(stderr, "tbg reference: warning: %s: run %zu is not stationary\n", path, i);
-        else if (isfinite(drop) && drop > *equilibration)
+            fprintf(stderr, "tbg reference: warning: %s: less than half of run %zu is stationary\n", path, i);
+        if (isfinite(drop) && drop > *equilibration)
             *equilibration = drop;
     }
     json_decref(o);
@@ -61,16 +61,16 @@ static int energies(const settings *o, tbg_reference *r, const tbg_molecule *mol
 static int store(const settings *o, int n, const char *const *paths) {
     tbg_molecule *molecule = NULL;
     tbg_reference *r = NULL;
-    double burn_in = 0;
-    int status = read_topology(paths[0], &molecule, &burn_in);
-    if (isfinite(o->burn_in))
-        burn_in = o->burn_in;
-    else if (burn_in > 0)
-        fprintf(stderr,
-                "tbg reference: the first %g ps of every run are left out (tbg simulate: not stationary)\n",
-                burn_in);
+    double longest = 0;
+    int status = read_topology(paths[0], &molecule, &longest);
+    if (isnan(o->burn_in) && longest > 0)
+        fprintf(
+            stderr,
+            "tbg reference: what tbg simulate found not to be stationary at the start of runs is left out "
+            "(up to %g ps)\n",
+            longest);
     if (status == TBG_OK)
-        status = tbg_reference_read(n, paths, molecule, burn_in, &r);
+        status = tbg_reference_read(n, paths, molecule, o->burn_in, &r);
     if (status == TBG_OK && r->whole)
         status = tbg_fail(TBG_INPUT, "%s: is thinned already", paths[0]);
     if (status == TBG_OK)

@@ -13,7 +13,9 @@ int cmd_report(int argc, char **argv) {
         {"reference", 'r', APP_STRING, &o.reference, "FILES",
          "reference trajectories of the molecule, with commas between"},
         {"output", 'o', APP_STRING, &output, "FILE", "page to write, DIR/report.html unless given"},
-        {"burn-in", 'b', APP_DOUBLE, &o.burn_in, "PS", "dropped at the start of every run of the reference"},
+        {"burn-in", 'b', APP_DOUBLE, &o.burn_in, "PS",
+         "dropped at the start of every run of the reference; default: what tbg simulate found not to be "
+         "stationary"},
         {"transport", 0, APP_INT, &o.transport, "N", "points in the torus and TICA transports"},
         {"energies", 0, APP_INT, &o.energies, "N", "reference frames whose energies are computed"},
         {"lag", 0, APP_DOUBLE, &o.lag, "PS", "lag of TICA"},

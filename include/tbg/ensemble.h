@@ -252,7 +252,8 @@ typedef struct {
     tbg_dF dF[TBG_TORSIONS_MOST];
     double inefficiency[TBG_TORSIONS_MOST]; /* frames; below 1: the bias made them worth more than independent ones */
 } tbg_reference;
-/* burn_in: ps dropped at the start of every run (frames if a file has no times). A trajectory with weights
+/* burn_in: ps dropped at the start of every run (frames if a file has no times); NAN: of each run what the file's
+ * diagnostics by tbg simulate call not stationary. A trajectory with weights
  * (tbg_trajectory_weights) must be the only one. */
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out);

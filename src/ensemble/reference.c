@@ -5,8 +5,8 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "ensemble/whole.h"
+#include "file/stationary.h"
 #include "tbg/energy.h"
-#include "tbg/file.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -130,7 +130,7 @@ static int add(const char *path, int only, const tbg_trajectory *t, const tbg_mo
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out) {
     *out = NULL;
-    if (n_paths < 1 || !(burn_in >= 0))
+    if (n_paths < 1 || burn_in < 0)
         return tbg_fail(TBG_INPUT, "%d reference files with a burn-in of %g ps", n_paths, burn_in);
     tbg_reference *r = TBG_NEW(tbg_reference, 1);
     if (!r)
@@ -139,9 +139,10 @@ int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule
     int status = TBG_OK;
     for (int p = 0; p < n_paths && status == TBG_OK; p++) {
         tbg_trajectory *t;
-        status = tbg_trajectory_read(paths[p], 0, 1, 0, &t);
+        status = isnan(burn_in) ? tbg_trajectory_read_stationary(paths[p], 0, 1, 0, NULL, &t)
+                                : tbg_trajectory_read(paths[p], 0, 1, 0, &t);
         if (status == TBG_OK) {
-            status = add(paths[p], n_paths == 1, t, molecule, burn_in, r);
+            status = add(paths[p], n_paths == 1, t, molecule, isnan(burn_in) ? 0 : burn_in, r);
             tbg_trajectory_free(t);
         }
     }

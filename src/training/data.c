@@ -5,6 +5,7 @@
  * Refuses trajectories of another molecule, force field or temperature than the configuration says. */
 #include "base/memory.h"
 #include "base/path.h"
+#include "file/stationary.h"
 #include "tbg/status.h"
 #include "training/internal.h"
 
@@ -131,7 +132,9 @@ static int load_file(const tbg_training_set *set, const char *path, double fract
                      tbg_data_molecule *m, tbg_data_molecule *held, char *forcefield, double *temperature) {
     tbg_trajectory *t = NULL;
     TBG_TRY(tbg_file_verify(path, NULL));
-    TBG_TRY(tbg_trajectory_read(path, set->burn_in, set->stride, set->frames, &t));
+    int64_t not_stationary;
+    TBG_TRY(
+        tbg_trajectory_read_stationary(path, set->burn_in, set->stride, set->frames, &not_stationary, &t));
     int drawn = tbg_trajectory_unweight(t, path, NULL); /* of a biased run: training knows equal frames */
     if (drawn != TBG_OK) {
         tbg_trajectory_free(t);
@@ -145,9 +148,10 @@ static int load_file(const tbg_training_set *set, const char *path, double fract
         status = agree(path, t, forcefield, temperature);
     if (status == TBG_OK && (use < 1 || (held && hold < 1)))
         status = tbg_fail(TBG_INPUT,
-                          "%s: %lld frames are too few (burn_in %lld, stride %lld, held out %lld, gap %lld)",
-                          path, (long long)n, (long long)set->burn_in, (long long)set->stride,
-                          (long long)hold, (long long)(hold ? gap : 0));
+                          "%s: %lld frames are too few (burn_in %lld, not stationary %lld, stride %lld, held "
+                          "out %lld, gap %lld)",
+                          path, (long long)n, (long long)set->burn_in, (long long)not_stationary,
+                          (long long)set->stride, (long long)hold, (long long)(hold ? gap : 0));
     if (status == TBG_OK)
         status = append(m, t->positions, use);
     if (status == TBG_OK && held) {

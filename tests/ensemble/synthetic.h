@@ -59,22 +59,33 @@ static inline tbg_ensemble *synthetic_ensemble(const tbg_molecule *m, long n) {
 }
 
 /* A trajectory of amber99sbildn-obc at 300 K whose frames have the number of their run. */
-static inline tbg_trajectory_writer *synthetic_writer(const tbg_molecule *m, const char *path) {
+static inline tbg_trajectory_writer *synthetic_writer(const tbg_molecule *m, const char *path,
+                                                      const char *metadata) {
     const char *names[] = {"run"}, *units[] = {"1"};
     tbg_trajectory_header header = {.n_atoms = m->n_atoms,
                                     .forcefield = "amber99sbildn-obc",
                                     .temperature = 300,
                                     .n_extra = 1,
                                     .extra_names = names,
-                                    .extra_units = units};
+                                    .extra_units = units,
+                                    .metadata_json = metadata};
     tbg_trajectory_writer *w;
     assert_ok(tbg_trajectory_create(path, &header, 0, NULL, &w));
     return w;
 }
 
-/* `runs` runs of n frames, 1 ps apart, one in ten at phi = 1, after `bad` frames that all are. */
+/* `runs` runs of n frames, 1 ps apart, one in ten at phi = 1, after `bad` frames that all are; the
+ * diagnostics say so. */
 static inline void synthetic_trajectory(const tbg_molecule *m, const char *path, int runs, int bad, int n) {
-    tbg_trajectory_writer *w = synthetic_writer(m, path);
+    char diagnostics[1000];
+    int at = snprintf(diagnostics, sizeof diagnostics,
+                      "{\"frames\": %d, \"frames_per_run\": %d, \"equilibration\": {\"runs\": [",
+                      runs * (bad + n), bad + n);
+    for (int r = 0; r < runs; r++)
+        at += snprintf(diagnostics + at, sizeof diagnostics - (size_t)at, "%s{\"frames_to_drop\": %d}",
+                       r ? ", " : "", bad);
+    snprintf(diagnostics + at, sizeof diagnostics - (size_t)at, "]}}");
+    tbg_trajectory_writer *w = synthetic_writer(m, path, diagnostics);
     double *x = malloc((size_t)m->n_atoms * 3 * sizeof *x);
     for (int r = 0; r < runs; r++)
         for (int i = 0; i < bad + n; i++) {

@@ -235,6 +235,16 @@ static void evaluation(void **state) {
     assert_int_equal(r->part[1], 500);
     CLOSE(r->interval, 1, 0);
     CLOSE(r->temperature, 300, 0);
+    /* The file says itself what is not stationary; 0 keeps it. */
+    tbg_reference *again;
+    assert_ok(tbg_reference_read(1, &path, molecule, NAN, &again));
+    assert_int_equal(again->n, 1000);
+    assert_int_equal(again->part[1], 500);
+    assert_memory_equal(again->positions, r->positions, 1000 * 66 * sizeof(float));
+    tbg_reference_free(again);
+    assert_ok(tbg_reference_read(1, &path, molecule, 0, &again));
+    assert_int_equal(again->n, 1100);
+    tbg_reference_free(again);
     r->reduced_energy = calloc(1000, sizeof(double));
     r->n_energy = 1000;
     for (int i = 0; i < 1000; i++)

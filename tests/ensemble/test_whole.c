@@ -9,7 +9,7 @@
 
 /* Two runs of 3,000 frames whose phi stays at 1 for `stay` frames now and then, with energies that drift. */
 static tbg_reference *whole_reference(const char *path, int stay) {
-    tbg_trajectory_writer *w = synthetic_writer(molecule, path);
+    tbg_trajectory_writer *w = synthetic_writer(molecule, path, NULL);
     tbg_reference *r;
     double x[3 * 22];
     for (int run = 0; run < 2; run++)
