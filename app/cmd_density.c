@@ -18,12 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
-    const char *what, *frames, *model, *output, *engine, *backend, *solver, *forcefield;
-    int64_t n, first, threads, steps;
-    double temperature, tolerance, solver_tolerance;
+    subject_settings on;
+    const char *what, *frames, *output;
+    int64_t n, first;
     int no_energies, json;
 } settings;
 
@@ -89,16 +88,7 @@ static int prepare(const settings *o, work *w) {
     char warnings[TBG_WARNINGS_SIZE];
     if (o->output)
         TBG_TRY(app_check_output("-o", o->output));
-    TBG_TRY(tbg_flow_check(&w->flow));
-    const subject_request request = {.what = o->what,
-                                     .model = o->model,
-                                     .forcefield = o->forcefield,
-                                     .temperature = o->temperature,
-                                     .backend = o->backend,
-                                     .engine = o->engine,
-                                     .threads = (int)o->threads,
-                                     .energies = !o->no_energies,
-                                     .misfit = "does not fit"};
+    const subject_request request = subject_ask(&o->on, o->what, !o->no_energies, "does not fit");
     TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(choose_frames(o, w));
     TBG_TRY(subject_prepare(&request, &w->on));
@@ -142,7 +132,7 @@ static int evaluate(work *w, int64_t first, int n) {
 
 /* The first frames tell the speed; then some seconds' worth at once. */
 static int run(const settings *o, work *w) {
-    int batch = 4 * (o->threads ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN)), least = batch;
+    int batch = 4 * subject_threads(&o->on), least = batch;
     tbg_progress progress;
     tbg_progress_start(&progress, "log q", "frames", (double)w->n);
     int status = TBG_OK;
@@ -243,7 +233,7 @@ static void print(const settings *o, const work *w, const figures *f) {
     double n = (double)(w->done ? w->done : 1);
     if (o->json) {
         json_t *root =
-            json_pack("{ss sI sI so so so so so so so so so}", "model", o->model, "n_frames",
+            json_pack("{ss sI sI so so so so so so so so so}", "model", o->on.model, "n_frames",
                       (json_int_t)w->done, "n_finite", (json_int_t)f->finite, "nll_mean", number(f->nll),
                       "nll_error", number(f->nll_error), "nll_published", number(f->nll_published),
                       "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data",
@@ -280,46 +270,26 @@ static int refuse(const char *why) {
 }
 
 static int check_settings(const settings *o) {
-    if (!o->model)
-        return refuse("--model FILE is needed");
+    const char *why = subject_refused(&o->on);
+    if (why)
+        return refuse(why);
     if (o->n < 0 || o->n > 100000000)
         return refuse("-n must be 0 (all) to 100,000,000");
     if (o->first < 0)
         return refuse("--first must not be negative");
-    if (o->threads < 0 || o->threads > 4096)
-        return refuse("--threads must be 0 (all) to 4096");
-    if (o->steps < 1 || o->steps > 100000)
-        return refuse("--steps must be 1 to 100,000");
     return 0;
 }
 
 int cmd_density(int argc, char **argv) {
-    tbg_flow_options flow;
-    tbg_flow_defaults(&flow);
-    settings o = {.solver = tbg_solver_name(flow.solver),
-                  .steps = flow.steps,
-                  .tolerance = flow.tolerance,
-                  .solver_tolerance = flow.solver_tolerance,
-                  .temperature = NAN};
+    settings o = {0};
+    subject_defaults(&o.on);
     const app_option options[] = {
-        {"model", 'm', APP_STRING, &o.model, "FILE", "model file (needed)"},
+        {"model", 'm', APP_STRING, &o.on.model, "FILE", "model file (needed)"},
         {"output", 'o', APP_STRING, &o.output, "OUT.nc", "frames with log_q, log_weight, reduced_energy"},
         {"number", 'n', APP_INT, &o.n, "N", "frames, evenly spread; 0: all"},
         {"first", 0, APP_INT, &o.first, "K", "leave out the first K frames"},
         {"no-energies", 0, APP_FLAG, &o.no_energies, NULL, "log q only"},
-        {"tolerance", 0, APP_DOUBLE, &o.tolerance, "NATS",
-         "estimated error of log q above which a frame gets more nodes"},
-        {"solver", 0, APP_STRING, &o.solver, "NAME", "adaptive, fixed, published, rk4"},
-        {"solver-tolerance", 0, APP_DOUBLE, &o.solver_tolerance, "X",
-         "of adaptive and published, scaled units"},
-        {"steps", 0, APP_INT, &o.steps, "N", "of fixed and rk4"},
-        {"engine", 'e', APP_STRING, &o.engine, "NAME",
-         "energies by native, reference, openmm, xtb; default: the force field's"},
-        {"backend", 0, APP_STRING, &o.backend, "NAME",
-         "network by cpu, reference, cuda; default: the best there is"},
-        {"forcefield", 'f', APP_STRING, &o.forcefield, "NAME", "of the energies; default: the model's"},
-        {"temperature", 0, APP_DOUBLE, &o.temperature, "K", "of the energies; default: the model's"},
-        {"threads", 't', APP_INT, &o.threads, "T", "threads; 0: all"},
+        SUBJECT_OPTIONS(&o.on, "energies"),
         {"json", 0, APP_FLAG, &o.json, NULL, "print the figures as one JSON object"},
         {0}};
     const char *what[2];
@@ -334,11 +304,9 @@ int cmd_density(int argc, char **argv) {
         return 2;
     o.what = what[0];
     o.frames = what[1];
-    work w = {.flow = flow};
-    w.flow.tolerance = o.tolerance;
-    w.flow.solver_tolerance = o.solver_tolerance;
-    w.flow.steps = (int)o.steps;
-    int status = tbg_solver_parse(o.solver, &w.flow.solver);
+    work w = {0};
+    tbg_flow_defaults(&w.flow);
+    int status = subject_flow(&o.on, &w.flow);
     if (!status)
         status = prepare(&o, &w);
     if (!status)

@@ -17,12 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
-    const char *what, *model, *directory, *engine, *backend, *solver, *forcefield;
-    int64_t n, seed, batch, threads, check, steps;
-    double temperature, tolerance, solver_tolerance;
+    subject_settings on;
+    const char *what, *directory;
+    int64_t n, seed, batch, check;
     int no_weights, resume, json;
     int refine, within;
     int64_t chains, proposals, levels;
@@ -64,16 +63,7 @@ static int wants_density(void *context, int sample, const double *x) {
 }
 
 static int prepare(const settings *o, work *w) {
-    TBG_TRY(tbg_flow_check(&w->flow));
-    const subject_request request = {.what = o->what,
-                                     .model = o->model,
-                                     .forcefield = o->forcefield,
-                                     .temperature = o->temperature,
-                                     .backend = o->backend,
-                                     .engine = o->engine,
-                                     .threads = (int)o->threads,
-                                     .energies = !o->no_weights,
-                                     .misfit = "cannot be sampled with"};
+    const subject_request request = subject_ask(&o->on, o->what, !o->no_weights, "cannot be sampled with");
     TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
@@ -204,7 +194,8 @@ static void note(const work *w, char *text, size_t size) {
 
 /* What is to come, from the machine's speed with this molecule. Samples that turn out not to be valid take
  * less. */
-static int announce(const settings *o, const work *w, int threads) {
+static int announce(const settings *o, const work *w) {
+    const int threads = subject_threads(&o->on);
     const double left = (double)(w->table.n - w->done), looks = w->done ? 0 : fmin((double)o->check, left);
     tbg_flow_speed speed;
     double seconds = 0;
@@ -224,13 +215,12 @@ static int announce(const settings *o, const work *w, int threads) {
 /* The first chunk is small and tells how long the rest takes; chunks then last some seconds, so that little
  * is lost when the program is ended. */
 static int run(const settings *o, work *w) {
-    long threads = o->threads ? (long)o->threads : (long)sysconf(_SC_NPROCESSORS_ONLN);
-    long first = 0, n, least = 4 * threads;
+    long first = 0, n, least = 4 * subject_threads(&o->on);
     long batch = o->batch ? (long)o->batch : least;
     tbg_progress progress;
     double already = (double)w->done, begin = tbg_seconds();
     int shown = 0;
-    TBG_TRY(announce(o, w, (int)threads));
+    TBG_TRY(announce(o, w));
     while ((n = next_gap(&w->table, &first, batch))) {
         if (tbg_interrupted())
             return tbg_fail(TBG_FAILED, "interrupted");
@@ -291,7 +281,7 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     }
     e->weighted = !o->no_weights;
     tbg_ensemble_info *info = &e->info;
-    snprintf(info->model, sizeof info->model, "%s", tbg_path_name(o->model));
+    snprintf(info->model, sizeof info->model, "%s", tbg_path_name(o->on.model));
     snprintf(info->backend, sizeof info->backend, "%s", tbg_session_backend(w->on.session));
     snprintf(info->forcefield, sizeof info->forcefield, "%s", w->on.forcefield);
     snprintf(info->engine, sizeof info->engine, "%s", w->on.engine ? tbg_engine_name(w->on.engine) : "");
@@ -319,7 +309,7 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
         if (t->have[i] && isfinite(t->error[i])) {
             divergences += t->divergences[i];
             worst = fmax(worst, t->error[i]);
-            inaccurate += t->error[i] > o->tolerance;
+            inaccurate += t->error[i] > o->on.tolerance;
         }
     FILE *out = o->json ? stderr : stdout;
     fprintf(out,
@@ -337,7 +327,7 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
         fprintf(out, " and %.0f divergences a sample\n", divergences / (double)(w->done ? w->done : 1));
         fprintf(out, "log q: estimated error %.2g nats at most", worst);
         if (inaccurate)
-            fprintf(out, ", above the tolerance of %g in %ld samples", o->tolerance, inaccurate);
+            fprintf(out, ", above the tolerance of %g in %ld samples", o->on.tolerance, inaccurate);
         fputc('\n', out);
     }
     if (e->info.forward_backward_n) {
@@ -390,8 +380,9 @@ static int refuse(const char *why) {
 }
 
 static int check_settings(const settings *o) {
-    if (!o->model)
-        return refuse("--model FILE is needed");
+    const char *why = subject_refused(&o->on);
+    if (why)
+        return refuse(why);
     if (!o->directory)
         return refuse("-o DIR is needed");
     if (o->n < 1 || o->n > 100000000)
@@ -400,8 +391,6 @@ static int check_settings(const settings *o) {
         return refuse("--seed must not be negative");
     if (o->batch < 0 || o->batch > 1000000)
         return refuse("--batch must be 0 (chosen by speed) to 1,000,000");
-    if (o->threads < 0 || o->threads > 4096)
-        return refuse("--threads must be 0 (all) to 4096");
     if (o->refine && o->no_weights)
         return refuse("--refine needs weights: not with --no-weights");
     if (o->chains < 0 || o->chains > 4096 || o->proposals < 1 || o->proposals > 10000 || o->levels < 1 ||
@@ -409,14 +398,12 @@ static int check_settings(const settings *o) {
         return refuse(
             "--refine-chains 0 to 4096, --refine-proposals 1 to 10,000 and --refine-levels 1 to 16 are "
             "possible");
-    if (o->steps < 1 || o->steps > 100000)
-        return refuse("--steps must be 1 to 100,000");
     return 0;
 }
 
 static sample_refine_request refinement(const settings *o, work *w) {
     sample_refine_request q = {.directory = o->directory,
-                               .model = tbg_path_name(o->model),
+                               .model = tbg_path_name(o->on.model),
                                .settings = w->text,
                                .molecule = w->on.molecule,
                                .system = w->on.system,
@@ -435,7 +422,7 @@ static sample_refine_request refinement(const settings *o, work *w) {
     q.options.level_time = o->level_time;
     q.options.temperature = w->on.temperature;
     q.options.seed = (uint64_t)o->seed;
-    q.options.threads = (int)o->threads;
+    q.options.threads = (int)o->on.threads;
     return q;
 }
 
@@ -479,44 +466,26 @@ static int finish(const settings *o, work *w, int status) {
 }
 
 int cmd_sample(int argc, char **argv) {
-    tbg_flow_options flow;
     tbg_refine_options refine;
-    tbg_flow_defaults(&flow);
     tbg_refine_defaults(NULL, &refine);
     settings o = {.n = 1000,
-                  .solver = tbg_solver_name(flow.solver),
-                  .steps = flow.steps,
-                  .tolerance = flow.tolerance,
-                  .solver_tolerance = flow.solver_tolerance,
                   .check = -1,
                   .chains = refine.chains,
                   .proposals = refine.proposals,
                   .levels = refine.levels,
                   .time = refine.time,
-                  .level_time = refine.level_time,
-                  .temperature = NAN};
+                  .level_time = refine.level_time};
+    subject_defaults(&o.on);
     const app_option options[] = {
-        {"model", 'm', APP_STRING, &o.model, "FILE", "model file (needed)"},
+        {"model", 'm', APP_STRING, &o.on.model, "FILE", "model file (needed)"},
         {"output", 'o', APP_STRING, &o.directory, "DIR", "folder for the ensemble (needed)"},
         {"number", 'n', APP_INT, &o.n, "N", "samples"},
         {"seed", 's', APP_INT, &o.seed, "S", "random seed; sample i depends on the seed and i only"},
         {"no-weights", 0, APP_FLAG, &o.no_weights, NULL,
          "positions only: no log q, no energies, much faster"},
-        {"tolerance", 0, APP_DOUBLE, &o.tolerance, "NATS",
-         "estimated error of log q above which a sample's quadrature is refined"},
-        {"solver", 0, APP_STRING, &o.solver, "NAME", "adaptive, fixed, published, rk4"},
-        {"solver-tolerance", 0, APP_DOUBLE, &o.solver_tolerance, "X",
-         "of adaptive and published, scaled units"},
-        {"steps", 0, APP_INT, &o.steps, "N", "of fixed and rk4"},
-        {"engine", 'e', APP_STRING, &o.engine, "NAME",
-         "energies by native, reference, openmm, xtb; default: the force field's"},
-        {"backend", 0, APP_STRING, &o.backend, "NAME",
-         "network by cpu, reference, cuda; default: the best there is"},
-        {"forcefield", 'f', APP_STRING, &o.forcefield, "NAME", "of the weights; default: the model's"},
-        {"temperature", 0, APP_DOUBLE, &o.temperature, "K", "of the weights; default: the model's"},
+        SUBJECT_OPTIONS(&o.on, "weights"),
         {"check", 0, APP_INT, &o.check, "N", "samples that are also traced back; -1: 2 % (4 to 64)"},
         {"batch", 0, APP_INT, &o.batch, "N", "samples at once; 0: some seconds' worth"},
-        {"threads", 't', APP_INT, &o.threads, "T", "threads; 0: all"},
         {"refine", 0, APP_FLAG, &o.refine, NULL,
          "then let Markov chains take the samples as proposals, with dynamics between: frames of equal "
          "weight in "
@@ -547,12 +516,10 @@ int cmd_sample(int argc, char **argv) {
         return 2;
     if (o.check < 0)
         o.check = (int64_t)fmin(fmax((double)o.n / 50, 4), 64);
-    work w = {.flow = flow};
+    work w = {0};
+    tbg_flow_defaults(&w.flow);
     w.flow.weights = !o.no_weights;
-    w.flow.tolerance = o.tolerance;
-    w.flow.solver_tolerance = o.solver_tolerance;
-    w.flow.steps = (int)o.steps;
-    int status = tbg_solver_parse(o.solver, &w.flow.solver);
+    int status = subject_flow(&o.on, &w.flow);
     if (!status && !o.resume && sample_store_exists(o.directory))
         status = tbg_fail(TBG_INPUT,
                           "%s holds an unfinished run: --resume goes on with it; remove its folder 'partial' "
@@ -582,8 +549,8 @@ int cmd_sample(int argc, char **argv) {
     else {
         fprintf(stderr, "tbg sample: %s\n", w.text);
         fprintf(stderr, "tbg sample: %d atoms, %zu parameters, %lld samples, %s threads, output %s\n",
-                w.on.molecule->n_atoms, w.on.model->n_parameters, (long long)o.n, o.threads ? "given" : "all",
-                o.directory);
+                w.on.molecule->n_atoms, w.on.model->n_parameters, (long long)o.n,
+                o.on.threads ? "given" : "all", o.directory);
         code = finish(&o, &w, run(&o, &w));
     }
     release(&w);

@@ -10,6 +10,48 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+void subject_defaults(subject_settings *s) {
+    tbg_flow_options flow;
+    tbg_flow_defaults(&flow);
+    *s = (subject_settings){.solver = tbg_solver_name(flow.solver),
+                            .steps = flow.steps,
+                            .tolerance = flow.tolerance,
+                            .solver_tolerance = flow.solver_tolerance,
+                            .temperature = NAN};
+}
+
+const char *subject_refused(const subject_settings *s) {
+    return !s->model                             ? "--model FILE is needed"
+           : s->threads < 0 || s->threads > 4096 ? "--threads must be 0 (all) to 4096"
+           : s->steps < 1 || s->steps > 100000   ? "--steps must be 1 to 100,000"
+                                                 : NULL;
+}
+
+int subject_threads(const subject_settings *s) {
+    return s->threads ? (int)s->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+int subject_flow(const subject_settings *s, tbg_flow_options *flow) {
+    flow->tolerance = s->tolerance;
+    flow->solver_tolerance = s->solver_tolerance;
+    flow->steps = (int)s->steps;
+    TBG_TRY(tbg_solver_parse(s->solver, &flow->solver));
+    return tbg_flow_check(flow);
+}
+
+subject_request subject_ask(const subject_settings *s, const char *what, int energies, const char *misfit) {
+    return (subject_request){.what = what,
+                             .model = s->model,
+                             .forcefield = s->forcefield,
+                             .temperature = s->temperature,
+                             .backend = s->backend,
+                             .engine = s->engine,
+                             .threads = (int)s->threads,
+                             .energies = energies,
+                             .misfit = misfit};
+}
 
 int subject_load(const subject_request *q, subject *s) {
     TBG_TRY(tbg_model_read(q->model, &s->model));

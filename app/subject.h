@@ -2,7 +2,9 @@
  * density share. */
 #ifndef APP_SUBJECT_H
 #define APP_SUBJECT_H
+#include "app.h"
 #include "tbg/energy.h"
+#include "tbg/flow.h"
 #include "tbg/network.h"
 
 typedef struct {
@@ -13,6 +15,38 @@ typedef struct {
     int threads, energies;        /* energies 0: no engine */
     const char *misfit;           /* "WHAT ... MODEL" where the network cannot represent the molecule */
 } subject_request;
+
+/* What a user can set about it on the command line. */
+typedef struct {
+    const char *model, *forcefield, *backend, *engine, *solver;
+    int64_t threads, steps;
+    double temperature, tolerance, solver_tolerance;
+} subject_settings;
+void subject_defaults(subject_settings *s);
+/* Rows of an option list, all but the model. of: what force field and temperature are of. */
+/* clang-format off */
+#define SUBJECT_OPTIONS(s, of)                                                                               \
+    {"tolerance", 0, APP_DOUBLE, &(s)->tolerance, "NATS",                                                    \
+     "estimated error of log q above which the quadrature gets more nodes"},                                 \
+    {"solver", 0, APP_STRING, &(s)->solver, "NAME", "adaptive, fixed, published, rk4"},                      \
+    {"solver-tolerance", 0, APP_DOUBLE, &(s)->solver_tolerance, "X",                                         \
+     "of adaptive and published, scaled units"},                                                             \
+    {"steps", 0, APP_INT, &(s)->steps, "N", "of fixed and rk4"},                                             \
+    {"engine", 'e', APP_STRING, &(s)->engine, "NAME",                                                        \
+     "energies by native, reference, openmm, xtb; default: the force field's"},                              \
+    {"backend", 0, APP_STRING, &(s)->backend, "NAME",                                                        \
+     "network by cpu, reference, cuda; default: the best there is"},                                         \
+    {"forcefield", 'f', APP_STRING, &(s)->forcefield, "NAME", "of the " of "; default: the model's"},        \
+    {"temperature", 0, APP_DOUBLE, &(s)->temperature, "K", "of the " of "; default: the model's"},           \
+    {"threads", 't', APP_INT, &(s)->threads, "T", "threads; 0: all"}
+/* clang-format on */
+/* Why they can't be, or NULL. */
+const char *subject_refused(const subject_settings *s);
+int subject_threads(const subject_settings *s); /* how many that is */
+/* The flow's part, into options that have their defaults. */
+int subject_flow(const subject_settings *s, tbg_flow_options *flow);
+/* The other part; what, energies and misfit: of the request. */
+subject_request subject_ask(const subject_settings *s, const char *what, int energies, const char *misfit);
 
 typedef struct {
     tbg_model *model;
@@ -31,8 +65,8 @@ int subject_load(const subject_request *request, subject *s);
 int subject_prepare(const subject_request *request, subject *s);
 void subject_close(subject *s);
 
-/* Print warnings of tbg COMMAND, by name, where the molecule, the force field or the temperature lies outside what the
- * model was trained for; also into warnings: [size], one a line. */
+/* Print warnings of tbg COMMAND, by name, where the molecule, the force field or the temperature lies outside
+ * what the model was trained for; also into warnings: [size], one a line. */
 void subject_warn(const subject *s, const char *command, size_t size, char *warnings);
 /* Of one energy when n are taken at once. */
 int subject_energy_seconds(const subject *s, int n, double *seconds);
