@@ -1,6 +1,7 @@
 /* test_flatten.c: the bias along phi: its torsion terms, how it is found, weights that lead back to the
  * unbiased distribution (a molecule whose phi has a known one), stopping and resuming, refusals. */
 #include "tbg_test.h"
+#include "dynamics/peptide.h"
 #include "dynamics/simulation.h"
 #include "dynamics/statistics.h"
 #include "tbg/energy.h"
@@ -13,42 +14,18 @@
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64];
-static tbg_molecule *molecule;
-static tbg_system *peptide;
 static tbg_torsion phi;
 
 static int set_up(void **state) {
-    (void)state;
     int n;
     tbg_torsion *all;
-    strcpy(folder, "/tmp/tbg-flatten-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    assert_ok(tbg_molecule_load("ACE-ALA-NME", &molecule));
-    assert_ok(tbg_system_create(molecule, "amber99sbildn-obc", -1, &peptide));
-    assert_ok(tbg_backbone_torsions(molecule, &n, &all));
+    if (peptide_setup(state) || tbg_backbone_torsions(molecule, &n, &all))
+        return -1;
     for (int t = 0; t < n; t++)
         if (!strcmp(all[t].name, "phi1"))
             phi = all[t];
     free(all);
     return 0;
-}
-
-static const char *in_folder(const char *name) {
-    static char path[4][128];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
-    return path[at];
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[128];
-    tbg_system_free(peptide);
-    tbg_molecule_free(molecule);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 /* ---- a model torsion: two basins, 4.7 kT apart, barriers of 8 and 10 kT ---- */
@@ -248,9 +225,9 @@ static void weights_lead_back_to_the_known_distribution(void **state) {
     tbg_torsion_term term[MODEL_TERMS];
     tbg_system model = model_system(term);
     tbg_simulation_options o = model_run();
-    run(molecule, &model, in_folder("model.nc"), &o, 0, 0);
+    run(molecule, &model, temporary_path("model.nc"), &o, 0, 0);
     tbg_trajectory *t;
-    assert_ok(tbg_trajectory_read(in_folder("model.nc"), 0, 1, 0, &t));
+    assert_ok(tbg_trajectory_read(temporary_path("model.nc"), 0, 1, 0, &t));
     const double *log_weight = tbg_trajectory_extra(t, "log_weight");
     assert_non_null(log_weight);
     /* Sixths of the circle by weights, against the integral; errors as the program makes them. */
@@ -274,7 +251,8 @@ static void weights_lead_back_to_the_known_distribution(void **state) {
         seen += angle_of(t, i) > 0 && angle_of(t, i) < 2;
     double p = model_population(0, 2);
     assert_true(p < 0.02 && (double)seen > 0.15 * (double)n && (double)seen < 0.6 * (double)n);
-    json_t *d = diagnostics(in_folder("model.json")), *of_phi = json_array_get(json_object_get(d, "phi"), 0),
+    json_t *d = diagnostics(temporary_path("model.json")),
+           *of_phi = json_array_get(json_object_get(d, "phi"), 0),
            *bias = json_array_get(json_object_get(json_object_get(d, "flatten"), "torsions"), 0);
     double error = real(of_phi, "error_kt"), off = real(of_phi, "delta_f_kt") + log(p / (1 - p));
     if (!(fabs(off) < 3.5 * error && error < 0.2))
@@ -310,7 +288,7 @@ static void terms_are_the_series(void **state) {
     tbg_simulation_options o = short_run();
     tbg_simulation *s;
     int done;
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("terms.nc"), &o, 0, &s));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("terms.nc"), &o, 0, &s));
     for (int i = 0; i < 10; i++)
         assert_ok(tbg_simulation_advance(s, &done));
     assert_true(s->flatten->stage > 1 && s->flatten->n == 1);
@@ -350,40 +328,24 @@ static void terms_are_the_series(void **state) {
     tbg_simulation_free(s);
 }
 
-static void assert_same_run(const char *a, const char *b, int same) {
-    static const char *const suffixes[] = {".nc", ".json", ".pdb", ".nc.state"};
-    for (int i = 0; i < 4; i += same ? 1 : 5) {
-        char x[160], y[160], *p, *q;
-        size_t n, m;
-        snprintf(x, sizeof x, "%s/%s%s", folder, a, suffixes[i]);
-        snprintf(y, sizeof y, "%s/%s%s", folder, b, suffixes[i]);
-        assert_ok(tbg_file_read(x, 1 << 28, &p, &n));
-        assert_ok(tbg_file_read(y, 1 << 28, &q, &m));
-        if ((n == m && !memcmp(p, q, n)) != same)
-            fail_msg("%s and %s", x, y);
-        free(p);
-        free(q);
-    }
-}
-
 /* Stopped at every point of the stages and afterwards, other threads, and made longer: the same bits. */
 static void stopping_changes_nothing(void **state) {
     (void)state;
     tbg_simulation_options o = short_run(), shorter = o;
-    run(molecule, peptide, in_folder("a.nc"), &o, 0, 0);
-    run(molecule, peptide, in_folder("b.nc"), &o, 1, 0);
-    assert_same_run("a", "b", 1);
+    run(molecule, peptide, temporary_path("a.nc"), &o, 0, 0);
+    run(molecule, peptide, temporary_path("b.nc"), &o, 1, 0);
+    assert_same_run("a", "b");
     o.threads = 1;
-    run(molecule, peptide, in_folder("c.nc"), &o, 3, 0);
-    assert_same_run("a", "c", 1);
+    run(molecule, peptide, temporary_path("c.nc"), &o, 3, 0);
+    assert_same_run("a", "c");
     shorter.time = 0.4;
-    run(molecule, peptide, in_folder("d.nc"), &shorter, 5, 0);
-    run(molecule, peptide, in_folder("d.nc"), &o, 2, 1);
-    assert_same_run("a", "d", 1);
+    run(molecule, peptide, temporary_path("d.nc"), &shorter, 5, 0);
+    run(molecule, peptide, temporary_path("d.nc"), &o, 2, 1);
+    assert_same_run("a", "d");
     /* The potential energy is the molecule's own. */
     tbg_trajectory *t;
     tbg_engine *engine;
-    assert_ok(tbg_trajectory_read(in_folder("a.nc"), 0, 1, 0, &t));
+    assert_ok(tbg_trajectory_read(temporary_path("a.nc"), 0, 1, 0, &t));
     assert_ok(tbg_engine_create("reference", molecule, peptide, 1, &engine));
     const double *energy = tbg_trajectory_extra(t, "potential_energy"),
                  *log_weight = tbg_trajectory_extra(t, "log_weight");
@@ -424,8 +386,8 @@ static void other_runs_are_refused(void **state) {
     /* a checkpoint with another bias, or with one where none is wanted, and the other way round */
     char path[128], other[128];
     int done;
-    snprintf(path, sizeof path, "%s", in_folder("u.nc"));
-    snprintf(other, sizeof other, "%s", in_folder("v.nc"));
+    snprintf(path, sizeof path, "%s", temporary_path("u.nc"));
+    snprintf(other, sizeof other, "%s", temporary_path("v.nc"));
     for (int k = 0; k < 2; k++) {
         o = good;
         o.flatten = k ? TBG_FLATTEN_NONE : TBG_FLATTEN_PHI;
@@ -477,7 +439,7 @@ static void rings_are_left_alone(void **state) {
         o.time = 0.3;
         assert_ok(tbg_molecule_load(cases[k].sequence, &m));
         assert_ok(tbg_system_create(m, "amber99sbildn-obc", -1, &system));
-        const char *path = in_folder("ring.nc");
+        const char *path = temporary_path("ring.nc");
         tbg_simulation *s;
         int done = 0;
         unlink(path);
@@ -492,7 +454,7 @@ static void rings_are_left_alone(void **state) {
         assert_ok(tbg_trajectory_read(path, 0, 1, 0, &t));
         assert_int_equal(tbg_trajectory_extra(t, "log_weight") != NULL, cases[k].flattened > 0);
         tbg_trajectory_free(t);
-        json_t *d = diagnostics(in_folder("ring.json")), *f = json_object_get(d, "flatten");
+        json_t *d = diagnostics(temporary_path("ring.json")), *f = json_object_get(d, "flatten");
         assert_int_equal(json_array_size(json_object_get(f, "torsions")), cases[k].flattened);
         assert_int_equal(json_array_size(json_object_get(f, "in_rings")), cases[k].skipped);
         json_decref(d);
@@ -544,5 +506,5 @@ int main(void) {
         cmocka_unit_test(other_runs_are_refused),
         cmocka_unit_test(rings_are_left_alone),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, peptide_teardown);
 }

@@ -2,6 +2,7 @@
  * physics of the real force field (constant energy, equipartition). */
 #include "tbg_test.h"
 #include "base/progress.h"
+#include "dynamics/peptide.h"
 #include "dynamics/simulation.h"
 #include "tbg/file.h"
 
@@ -9,36 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static char folder[64];
-static tbg_molecule *molecule;
-static tbg_system *peptide;
-
-static int set_up(void **state) {
-    (void)state;
-    strcpy(folder, "/tmp/tbg-simulation-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    assert_ok(tbg_molecule_load("ACE-ALA-NME", &molecule));
-    assert_ok(tbg_system_create(molecule, "amber99sbildn-obc", -1, &peptide));
-    return 0;
-}
-
-static const char *in_folder(const char *name) {
-    static char path[4][128];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
-    return path[at];
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    char command[128];
-    tbg_system_free(peptide);
-    tbg_molecule_free(molecule);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
 
 static tbg_simulation_options short_run(void) {
     tbg_simulation_options o;
@@ -87,41 +58,31 @@ static void run(const char *path, const tbg_simulation_options *o, int stop) {
     assert_true(access(checkpoint, F_OK) != 0);
 }
 
-static void assert_same_files(const char *a, const char *b, int same) {
-    char *x, *y;
-    size_t n, m;
-    assert_ok(tbg_file_read(a, 1 << 28, &x, &n));
-    assert_ok(tbg_file_read(b, 1 << 28, &y, &m));
-    assert_true((n == m && !memcmp(x, y, n)) == same);
-    free(x);
-    free(y);
-}
-
 static void stopping_and_threads_change_nothing(void **state) {
     (void)state;
     tbg_simulation_options o = short_run();
-    run(in_folder("a.nc"), &o, 0);
-    run(in_folder("b.nc"), &o, 4);
+    run(temporary_path("a.nc"), &o, 0);
+    run(temporary_path("b.nc"), &o, 4);
     o.threads = 1;
-    run(in_folder("c.nc"), &o, 0);
+    run(temporary_path("c.nc"), &o, 0);
     o.seed = 6;
-    run(in_folder("d.nc"), &o, 0);
-    assert_same_files(in_folder("a.nc"), in_folder("b.nc"), 1);
-    assert_same_files(in_folder("a.json"), in_folder("b.json"), 1);
-    assert_same_files(in_folder("a.nc"), in_folder("c.nc"), 1);
-    assert_same_files(in_folder("a.pdb"), in_folder("c.pdb"), 1);
-    assert_same_files(in_folder("a.nc"), in_folder("d.nc"), 0);
+    run(temporary_path("d.nc"), &o, 0);
+    assert_same_files(temporary_path("a.nc"), temporary_path("b.nc"), 1);
+    assert_same_files(temporary_path("a.json"), temporary_path("b.json"), 1);
+    assert_same_files(temporary_path("a.nc"), temporary_path("c.nc"), 1);
+    assert_same_files(temporary_path("a.pdb"), temporary_path("c.pdb"), 1);
+    assert_same_files(temporary_path("a.nc"), temporary_path("d.nc"), 0);
     /* two blocks that no run connects, each with its thread, against all waiting for each other */
     o = short_run();
     o.runs = 4;
     o.replicas = 8;
     o.time = 1;
     o.threads = 2;
-    run(in_folder("e.nc"), &o, 0);
+    run(temporary_path("e.nc"), &o, 0);
     tbg_simulation *s;
     int done = 0;
     char *text;
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("f.nc"), &o, 0, &s));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("f.nc"), &o, 0, &s));
     assert_int_equal(s->n_groups, 2);
     s->n_groups = 1; /* fewer than threads: together */
     while (!done)
@@ -129,11 +90,11 @@ static void stopping_and_threads_change_nothing(void **state) {
     assert_ok(tbg_simulation_finish(s, &text));
     free(text);
     tbg_simulation_free(s);
-    assert_same_files(in_folder("e.nc"), in_folder("f.nc"), 1);
-    assert_same_files(in_folder("e.json"), in_folder("f.json"), 1);
+    assert_same_files(temporary_path("e.nc"), temporary_path("f.nc"), 1);
+    assert_same_files(temporary_path("e.json"), temporary_path("f.json"), 1);
     /* what a reader finds */
     tbg_trajectory *t;
-    assert_ok(tbg_trajectory_read(in_folder("a.nc"), 0, 1, 0, &t));
+    assert_ok(tbg_trajectory_read(temporary_path("a.nc"), 0, 1, 0, &t));
     assert_int_equal(t->n_frames, 6 * 20);
     assert_int_equal(t->n_atoms, 22);
     assert_true(t->temperature == 300 && !strcmp(t->forcefield, "amber99sbildn-obc") && t->topology_pdb);
@@ -171,43 +132,33 @@ static void prolong(const char *path, const tbg_simulation_options *o, int stop_
     tbg_simulation_free(s);
 }
 
-static void assert_same_run(const char *a, const char *b) {
-    static const char *const suffixes[] = {".nc", ".json", ".pdb", ".nc.state"};
-    for (int i = 0; i < 4; i++) {
-        char x[160], y[160];
-        snprintf(x, sizeof x, "%s/%s%s", folder, a, suffixes[i]);
-        snprintf(y, sizeof y, "%s/%s%s", folder, b, suffixes[i]);
-        assert_same_files(x, y, 1);
-    }
-}
-
 /* A finished run goes on to a longer time as if it had never ended: in one piece, in two, and interrupted. */
 static void a_finished_run_goes_on(void **state) {
     (void)state;
     tbg_simulation_options o = short_run(), shorter = o;
-    run(in_folder("p.nc"), &o, 0);
+    run(temporary_path("p.nc"), &o, 0);
     shorter.time = 0.7;
-    run(in_folder("q.nc"), &shorter, 3);
-    prolong(in_folder("q.nc"), &o, -1);
+    run(temporary_path("q.nc"), &shorter, 3);
+    prolong(temporary_path("q.nc"), &o, -1);
     assert_same_run("p", "q");
-    run(in_folder("t.nc"), &shorter, 0);
+    run(temporary_path("t.nc"), &shorter, 0);
     shorter.time = 1.1;
-    prolong(in_folder("t.nc"), &shorter, 1);
-    prolong(in_folder("t.nc"), &o, 4);
+    prolong(temporary_path("t.nc"), &shorter, 1);
+    prolong(temporary_path("t.nc"), &o, 4);
     assert_same_run("p", "t");
     /* not longer: nothing to do, nothing is touched, and it says so */
     tbg_simulation *s;
     int done = 0;
     char *text, *there, path[160];
     size_t size;
-    snprintf(path, sizeof path, "%s", in_folder("q.nc"));
+    snprintf(path, sizeof path, "%s", temporary_path("q.nc"));
     assert_ok(tbg_simulation_create(molecule, peptide, path, &shorter, 1, &s));
     assert_true(tbg_simulation_plan_of(s)->first_step > tbg_simulation_plan_of(s)->total_steps);
     assert_ok(tbg_simulation_advance(s, &done));
     assert_int_equal(done, 1);
     assert_ok(tbg_simulation_save(s));
     assert_ok(tbg_simulation_finish(s, &text));
-    assert_ok(tbg_file_read(in_folder("p.json"), 1 << 20, &there, &size));
+    assert_ok(tbg_file_read(temporary_path("p.json"), 1 << 20, &there, &size));
     assert_string_equal(text, there);
     free(text);
     free(there);
@@ -221,26 +172,27 @@ static void refuses_to_continue_what_it_cannot(void **state) {
     (void)state;
     tbg_simulation_options o = short_run(), other;
     o.time = 0.5;
-    run(in_folder("u.nc"), &o, 0);
+    run(temporary_path("u.nc"), &o, 0);
     other = o;
     other.seed = 6;
-    run(in_folder("v.nc"), &other, 0);
+    run(temporary_path("v.nc"), &other, 0);
     tbg_simulation *s;
     char path[160], kept[160], command[600];
-    snprintf(path, sizeof path, "%s", in_folder("u.nc"));
-    snprintf(kept, sizeof kept, "%s", in_folder("u.nc.state"));
+    snprintf(path, sizeof path, "%s", temporary_path("u.nc"));
+    snprintf(kept, sizeof kept, "%s", temporary_path("u.nc.state"));
     other.time = o.time = 1;
     assert_int_equal(tbg_simulation_create(molecule, peptide, path, &other, 1, &s), TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "seed 5"));
 #define REFUSED(break_it, word)                                                                              \
     snprintf(command, sizeof command, "cd %s && cp u.nc u.keep && cp u.nc.state s.keep && " break_it,        \
-             folder);                                                                                        \
+             temporary_folder);                                                                              \
     assert_int_equal(system(command), 0);                                                                    \
     assert_int_equal(tbg_simulation_create(molecule, peptide, path, &o, 1, &s), TBG_INPUT);                  \
     if (!strstr(tbg_message(), word))                                                                        \
         fail_msg("after %s: %s", break_it, tbg_message());                                                   \
-    assert_true(access(in_folder("u.nc.checkpoint"), F_OK) && access(in_folder("u.nc.frames"), F_OK));       \
-    snprintf(command, sizeof command, "cd %s && mv u.keep u.nc && mv s.keep u.nc.state", folder);            \
+    assert_true(access(temporary_path("u.nc.checkpoint"), F_OK) &&                                           \
+                access(temporary_path("u.nc.frames"), F_OK));                                                \
+    snprintf(command, sizeof command, "cd %s && mv u.keep u.nc && mv s.keep u.nc.state", temporary_folder);  \
     assert_int_equal(system(command), 0)
     REFUSED("rm u.nc.state", "u.nc.state");
     REFUSED("cp v.nc u.nc", "its frames are not those");
@@ -254,11 +206,11 @@ static void refuses_to_continue_what_it_cannot(void **state) {
     /* what was begun counts as unfinished */
     assert_int_equal(tbg_simulation_create(molecule, peptide, path, &o, 0, &s), TBG_INPUT);
     /* started over, nothing of the finished run is used; also where its frames were removed */
-    unlink(in_folder("p.nc"));
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("p.nc"), &o, 1, &s));
+    unlink(temporary_path("p.nc"));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("p.nc"), &o, 1, &s));
     assert_true(tbg_simulation_plan_of(s)->first_step == 0);
     tbg_simulation_free(s);
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("v.nc"), &o, 0, &s));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("v.nc"), &o, 0, &s));
     assert_true(tbg_simulation_plan_of(s)->first_step == 0);
     tbg_simulation_free(s);
 }
@@ -283,7 +235,7 @@ static void refuses_what_is_not_its_checkpoint(void **state) {
     tbg_simulation *s;
     int done;
     char path[128], checkpoint[160], frames[160], command[512];
-    snprintf(path, sizeof path, "%s", in_folder("r.nc"));
+    snprintf(path, sizeof path, "%s", temporary_path("r.nc"));
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", path);
     snprintf(frames, sizeof frames, "%s.frames", path);
     assert_ok(tbg_simulation_create(molecule, peptide, path, &o, 1, &s)); /* nothing to resume: starts */
@@ -362,7 +314,7 @@ static void a_blown_up_run_is_named(void **state) {
     o.equilibrate = 0;
     tbg_simulation *s;
     int done = 0, status = TBG_OK;
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("e.nc"), &o, 0, &s));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("e.nc"), &o, 0, &s));
     while (!done && status == TBG_OK)
         status = tbg_simulation_advance(s, &done);
     assert_int_equal(status, TBG_FAILED);
@@ -380,7 +332,7 @@ static void ladder_is_chosen_by_a_pilot(void **state) {
     o.time = 8;
     tbg_simulation *s;
     int done = 0;
-    assert_ok(tbg_simulation_create(molecule, peptide, in_folder("l.nc"), &o, 0, &s));
+    assert_ok(tbg_simulation_create(molecule, peptide, temporary_path("l.nc"), &o, 0, &s));
     const tbg_simulation_plan *p = tbg_simulation_plan_of(s);
     /* 66 - 6 nearly harmonic coordinates: about 30 k_B */
     assert_true(p->heat_capacity > 18 && p->heat_capacity < 50);
@@ -504,5 +456,5 @@ int main(void) {
         cmocka_unit_test(energy_is_conserved),
         cmocka_unit_test(atoms_share_the_kinetic_energy),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, peptide_setup, peptide_teardown);
 }
