@@ -199,7 +199,7 @@ static void shipped(void **state) {
         tbg_training_config *c = NULL;
         snprintf(path, sizeof path, TBG_SOURCE_DIR "/configs/%s.yaml", names[i]);
         assert_ok(tbg_training_config_read(path, &c));
-        assert_true(c->scale_from_data == (i == 2) && c->network.hidden == 64);
+        assert_true(c->scale_from_data == (i == 2) && c->network.hidden == (i == 2 ? 32 : 64));
         assert_true(i == 2 || (c->n_steps == 1 && c->epochs == 1000 && c->path_noise == 0.01));
         tbg_training_config_free(c);
     }
@@ -207,10 +207,11 @@ static void shipped(void **state) {
                                        "tbg-backbone",
                                        "tbg-full",
                                        "tbg-improved",
+                                       "tbg-improved-small",
                                        "tbg-full-biased",
                                        "tbg-full-10x-less",
                                        "tbg-full-100x-less"};
-    for (int i = 0; i < 7; i++) { /* everything but the trajectories is in order */
+    for (int i = 0; i < 8; i++) { /* everything but the trajectories is in order */
         char path[600];
         tbg_training_config *c = NULL;
         snprintf(path, sizeof path, TBG_SOURCE_DIR "/configs/%s.yaml", more[i]);
