@@ -118,6 +118,16 @@ static void print_diagnostics(const char *text) {
         fprintf(stderr, "kinetic temperature %.2f K of %.2f K\n", real(item, "kinetic_temperature_k"),
                 real(item, "temperature_k"));
     int enough = print_equilibration(json_object_get(root, "equilibration"));
+    double frames = real(root, "frames");
+    json_array_foreach(json_object_get(json_object_get(root, "flatten"), "torsions"), i, item) {
+        double inside = 0;
+        json_array_foreach(json_object_get(item, "frames_inside"), r, run) inside += json_number_value(run);
+        fprintf(stderr, "%s flattened: %.0f %% of the frames in 0 < phi < 2; round trips by run",
+                json_string_value(json_object_get(item, "name")), 100 * inside / frames);
+        json_array_foreach(json_object_get(item, "round_trips"), r, run)
+            fprintf(stderr, " %lld", (long long)json_integer_value(run));
+        fputc('\n', stderr);
+    }
     json_array_foreach(json_object_get(root, "phi"), i, item) {
         fprintf(stderr, "%s: dF(0 < phi < 2) %.3f +- %.3f kT, %.0f independent samples; by run",
                 json_string_value(json_object_get(item, "name")), real(item, "delta_f_kt"),
