@@ -49,11 +49,9 @@ static int free_energies(tbg_reference *r, const tbg_molecule *molecule, const d
         double p, variance;
         if (strncmp(torsions[t].name, "phi", 3))
             continue;
-        for (long i = 0; i < r->n; i++) {
-            double phi = tbg_reference_angle(r, i, torsions[t].atoms);
-            side[i] = phi > 0 && phi < 2;
-        }
-        status = population(r, weight, side, z, &p, &variance);
+        tbg_reference_side(r, torsions[t].atoms, side);
+        if ((status = population(r, weight, side, z, &p, &variance)) != TBG_OK)
+            break;
         r->inefficiency[r->n_dF] = p > 0 && p < 1 ? (double)r->n * variance / (p * (1 - p)) : 1;
         r->dF[r->n_dF] = tbg_reference_dF_of(torsions[t].name, p, r->inefficiency[r->n_dF], r->n);
         ++r->n_dF;

@@ -51,6 +51,13 @@ double tbg_reference_angle(const tbg_reference *r, long i, const int atoms[4]) {
     return tbg_dihedral(x, four);
 }
 
+void tbg_reference_side(const tbg_reference *r, const int atoms[4], double *side) {
+    for (long i = 0; i < r->n; i++) {
+        double phi = tbg_reference_angle(r, i, atoms);
+        side[i] = phi > 0 && phi < 2;
+    }
+}
+
 /* The inefficiency that the scatter of the runs' populations asks for: runs that disagree by more than
  * correlation within them explains have not seen everything. 0 for a single run. */
 static double between_runs(const tbg_reference *r, const double *side, double p) {
@@ -85,11 +92,9 @@ int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *
         double p = 0;
         if (strncmp(torsions[t].name, "phi", 3))
             continue;
-        for (long i = 0; i < r->n; i++) {
-            double phi = tbg_reference_angle(r, i, torsions[t].atoms);
-            side[i] = phi > 0 && phi < 2;
+        tbg_reference_side(r, torsions[t].atoms, side);
+        for (long i = 0; i < r->n; i++)
             p += side[i];
-        }
         status = tbg_statistical_inefficiency(r->n_parts, r->part, side, &inefficiency[*n_dF]);
         inefficiency[*n_dF] = fmax(inefficiency[*n_dF], between_runs(r, side, p / (double)r->n));
         dF[*n_dF] = tbg_reference_dF_of(torsions[t].name, p / (double)r->n, inefficiency[*n_dF], r->n);

@@ -13,6 +13,8 @@ int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *
 int tbg_reference_unweight(tbg_reference *r, const tbg_molecule *molecule, const double *weight);
 /* Dihedral angle of a frame. */
 double tbg_reference_angle(const tbg_reference *r, long i, const int atoms[4]);
+/* 1 for frames whose dihedral angle is between 0 and 2, else 0. side: [r->n]. */
+void tbg_reference_side(const tbg_reference *r, const int atoms[4], double *side);
 /* The same from what is kept: population of 0 < phi < 2, inefficiency, frames. */
 tbg_dF tbg_reference_dF_of(const char *name, double p, double inefficiency, long n);
 /* TICA of evenly spaced frames. lag, actual: ps; shorter than asked for where the runs are short. */

@@ -72,6 +72,7 @@ static char path[128];
 static void write_and_read(void **state) {
     (void)state;
     tbg_network_spec spec = improved_spec();
+    spec.virtual_sites = 1;
     tbg_model *m = made_up_model(&spec, 3), *copy, *read;
     m->temperature = 310.15;
     m->forcefield = strdup("amber14-obc1");
@@ -89,7 +90,8 @@ static void write_and_read(void **state) {
     assert_true(a.hidden == b.hidden && a.layers == b.layers && a.features == b.features &&
                 a.n_features == b.n_features && a.time_u == b.time_u && a.edge_features == b.edge_features &&
                 a.harmonic_term == b.harmonic_term && a.tanh == b.tanh && a.attention == b.attention &&
-                a.coords_range == b.coords_range && a.scale == b.scale && a.graded_d == b.graded_d);
+                a.coords_range == b.coords_range && a.scale == b.scale && a.graded_d == b.graded_d &&
+                a.virtual_sites == b.virtual_sites);
     assert_non_null(tbg_model_tensor(read, "egnn.gcl_2.harmonic_gate.weight"));
     assert_null(tbg_model_tensor(read, "egnn.gcl_3.edge_mlp.0.weight"));
     tbg_model_free(m);
