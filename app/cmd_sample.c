@@ -9,6 +9,7 @@
 #include "base/path.h"
 #include "base/progress.h"
 #include "sample.h"
+#include "tbg/anneal.h"
 #include "tbg/file.h"
 #include "tbg/report.h"
 #include "tbg/status.h"
@@ -24,6 +25,7 @@ typedef struct {
     int64_t n, seed, batch, check;
     int no_weights, resume, json;
     int refine, within;
+    int64_t anneal_stages, anneal_replicas;
     int64_t chains, proposals, levels;
     double time, level_time;
 } settings;
@@ -32,8 +34,14 @@ typedef struct {
     subject on;
     tbg_flow_options flow;
     tbg_checker *checker;
-    double *checked; /* [3 n_atoms] */
-    char *text;      /* settings that decide the result */
+    tbg_engine *annealing_engine; /* of a smoothed model; NULL: of another one */
+    const tbg_system *annealing_system;
+    tbg_anneal_options anneal;
+    /* of the present chunk, sample by sample */
+    long first;
+    double *positions; /* [n][3 n_atoms] nm, as they came; of a smoothed model: annealed */
+    double *log_ratio; /* [n] what turns log q of the flow's sample into that of the positions */
+    char *text;        /* settings that decide the result */
     char warnings[TBG_WARNINGS_SIZE];
     sample_table table;
     long done;
@@ -42,24 +50,75 @@ typedef struct {
 } work;
 
 static void release(work *w) {
-    subject_close(&w->on);
     tbg_checker_free(w->checker);
-    free(w->checked);
+    tbg_engine_free(w->annealing_engine);
+    subject_close(&w->on);
     sample_table_free(&w->table);
     free(w->text);
 }
 
 /* ---- preparation ---- */
 
-/* Only valid configurations get a weight: the others' divergences would be for nothing. */
-static int wants_density(void *context, int sample, const double *x) {
-    const work *w = context;
+/* n samples of a smoothed flow become positions of the force field; log_ratio: what turns exp(-u) / q into Z
+ * / q. */
+static int anneal(work *w, long n) {
     size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
-    (void)sample;
-    for (size_t k = 0; k < n3; k++)
-        w->checked[k] = x[k] / w->on.model->spec.scale;
-    int verdict = tbg_check(w->checker, w->checked);
-    return verdict == TBG_VALID || verdict == TBG_MIRRORED;
+    double *y = TBG_NEW(double, (size_t)n *n3);
+    tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
+    int status = y && result ? TBG_OK : TBG_FAILED;
+    if (!status) {
+        memcpy(y, w->positions, (size_t)n * n3 * sizeof *y);
+        status = tbg_anneal(w->annealing_engine, w->on.molecule->n_atoms, &w->anneal, n, (uint64_t)w->first,
+                            y, w->positions, result);
+    }
+    for (long i = 0; i < n && !status; i++)
+        w->log_ratio[i] = -result[i].u - result[i].log_z;
+    free(y);
+    free(result);
+    return status;
+}
+
+/* What the flow hands over of the chunk, before any density is found: only valid configurations get one, the
+ * others' divergences would be for nothing. */
+static int arrive(void *context, int n, const int *sample, const double *const *x, unsigned char *wanted) {
+    work *w = context;
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
+    long last = 0;
+    double *checked = TBG_NEW(double, n3);
+    if (!checked)
+        return TBG_FAILED;
+    for (int q = 0; q < n; q++) {
+        for (size_t k = 0; k < n3; k++)
+            w->positions[(size_t)sample[q] * n3 + k] = x[q][k] / w->on.model->spec.scale;
+        last = sample[q] + 1;
+    }
+    int status = w->annealing_engine ? anneal(w, last) : TBG_OK;
+    for (int q = 0; q < n && !status && wanted; q++) {
+        memcpy(checked, w->positions + (size_t)sample[q] * n3, n3 * sizeof *checked);
+        int verdict = tbg_check(w->checker, checked);
+        wanted[q] = verdict == TBG_VALID || verdict == TBG_MIRRORED;
+    }
+    free(checked);
+    return status;
+}
+
+/* The annealing is to the energies' own force field where our dynamics has it, otherwise to the model's. */
+static int prepare_annealing(const settings *o, work *w) {
+    if (!(w->on.model->spec.smoothing > 0))
+        return TBG_OK;
+    int own = w->on.system && w->on.system->n_bonds && strcmp(w->on.system->forcefield, "gfn2-xtb");
+    w->annealing_system = own ? w->on.system : w->on.model_system;
+    tbg_anneal_defaults(&w->anneal);
+    w->anneal.smoothing = w->on.model->spec.smoothing;
+    w->anneal.temperature = own ? w->on.temperature : w->on.model->temperature;
+    w->anneal.seed = (uint64_t)o->seed;
+    w->anneal.threads = subject_threads(&o->on);
+    if (o->anneal_stages)
+        w->anneal.stages = (int)o->anneal_stages;
+    if (o->anneal_replicas)
+        w->anneal.replicas = (int)o->anneal_replicas;
+    return tbg_engine_create("native", w->on.molecule, w->annealing_system, (int)o->on.threads,
+                             &w->annealing_engine);
 }
 
 static int prepare(const settings *o, work *w) {
@@ -68,10 +127,8 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
     tbg_checker_set_mirror(w->checker, !w->on.model->spec.virtual_sites);
-    w->checked = TBG_NEW(double, 3 * (size_t)w->on.molecule->n_atoms);
-    if (!w->checked)
-        return TBG_FAILED;
-    w->flow.wanted = wants_density;
+    TBG_TRY(prepare_annealing(o, w));
+    w->flow.wanted = arrive;
     w->flow.context = w;
     subject_warn(&w->on, "sample", sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature,
@@ -106,6 +163,24 @@ static int look_back(work *w, long first, long m, const tbg_conditioning *const 
     return status;
 }
 
+/* Without densities the flow asks nothing: hand over what it has made. */
+static int hand_over(work *w, int n, const double *x, const tbg_flow_result *result) {
+    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
+    int *sample = TBG_NEW(int, n), m = 0;
+    const double **at = TBG_NEW(const double *, n);
+    int status = sample && at ? TBG_OK : TBG_FAILED;
+    for (int i = 0; i < n && !status; i++)
+        if (result[i].status == TBG_FLOW_OK) {
+            sample[m] = i;
+            at[m++] = x + (size_t)i * n3;
+        }
+    if (!status)
+        status = arrive(w, m, sample, at, NULL);
+    free(sample);
+    free(at);
+    return status;
+}
+
 static int energies(work *w, tbg_ensemble *e) {
     TBG_TRY(tbg_engine_evaluate(w->on.engine, e->n, e->positions, e->reduced_energy, NULL, NULL));
     for (long i = 0; i < e->n; i++)
@@ -121,22 +196,33 @@ static int chunk(const settings *o, work *w, long first, long n) {
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
     tbg_ensemble *e = NULL;
     double start = tbg_seconds(), flow_seconds = 0, energy_seconds = 0;
-    int status = list && latent && x && result ? tbg_ensemble_create(w->on.molecule, n, &e) : TBG_FAILED;
-    for (long i = 0; i < n && !status; i++)
+    w->positions = TBG_NEW(double, (size_t)n *n3);
+    w->log_ratio = TBG_NEW(double, n);
+    int status = list && latent && x && result && w->positions && w->log_ratio
+                     ? tbg_ensemble_create(w->on.molecule, n, &e)
+                     : TBG_FAILED;
+    for (long i = 0; i < n && !status; i++) {
         list[i] = w->on.conditioning;
-    if (!status)
+        w->log_ratio[i] = 0;
+    }
+    if (!status) {
+        w->first = first;
+        for (size_t k = 0; k < (size_t)n * n3; k++)
+            w->positions[k] = NAN;
         status = tbg_flow_sample(w->on.session, &w->flow, (int)n, list, (uint64_t)o->seed, (uint64_t)first,
                                  latent, x, result);
+    }
+    if (!status && !w->flow.weights)
+        status = hand_over(w, (int)n, x, result);
     flow_seconds = tbg_seconds() - start; /* the look back is a check, not part of the work */
     if (!status && first < o->check)
         status =
             look_back(w, first, o->check - first < n ? (long)o->check - first : n, list, latent, x, result);
     if (!status) {
         double scale = w->on.model->spec.scale, per_nm = 3.0 * (w->on.molecule->n_atoms - 1) * log(scale);
-        for (size_t k = 0; k < (size_t)n * n3; k++)
-            e->positions[k] = x[k] / scale;
+        memcpy(e->positions, w->positions, (size_t)n * n3 * sizeof(double));
         for (long i = 0; i < n; i++)
-            e->log_q[i] = result[i].log_q + per_nm;
+            e->log_q[i] = result[i].log_q + per_nm + w->log_ratio[i];
         start = tbg_seconds();
         status = tbg_ensemble_check(e, !w->on.model->spec.virtual_sites);
         if (!status && w->on.engine)
@@ -162,6 +248,8 @@ static int chunk(const settings *o, work *w, long first, long n) {
         w->done += n;
     }
     tbg_ensemble_free(e);
+    free(w->positions);
+    free(w->log_ratio);
     free(list);
     free(latent);
     free(x);
@@ -498,6 +586,9 @@ int cmd_sample(int argc, char **argv) {
         {"refine-within", 0, APP_FLAG, &o.within, NULL,
          "chains keep to the states of phi they began in; populations by acceptance ratios alone"},
         {"refine-level-time", 0, APP_DOUBLE, &o.level_time, "PS", "dynamics at the levels below the last"},
+        {"anneal-stages", 0, APP_INT, &o.anneal_stages, "S",
+         "of a smoothed model: stages of the annealing to the force field; 0: the usual ones"},
+        {"anneal-replicas", 0, APP_INT, &o.anneal_replicas, "K", "and replicas of each sample in it"},
         {"resume", 0, APP_FLAG, &o.resume, NULL,
          "go on with an interrupted run; with --refine also from finished samples in DIR"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print the summary as one JSON object"},

@@ -29,10 +29,11 @@ typedef struct {
     int most_steps;          /* per sample; more: the sample is given up */
     double graded_d;         /* graded time of the solver and the quadrature; < 0: the model's, or 0.01 where that is 0 */
     int weights;             /* 1: log q; 0: positions only, no divergence is evaluated */
-    /* Asked for each sample that has arrived at t = 1, before its log q is found (adaptive and fixed solvers; not by
-     * tbg_flow_density): 0: nobody wants it, and its divergences are saved. sample: number in the batch; x: [n_atoms][3].
-     * NULL: all are wanted. */
-    int (*wanted)(void *context, int sample, const double *x);
+    /* Asked once about the n samples that have arrived at t = 1, before their log q is found (adaptive and fixed solvers;
+     * not by tbg_flow_density). sample: [n] numbers in the batch; x: [n] their positions [n_atoms][3]; wanted: [n], 1 on
+     * entry; set to 0: nobody wants it, and its divergences are saved. A status other than TBG_OK ends the push. NULL: all
+     * are wanted. */
+    int (*wanted)(void *context, int n, const int *sample, const double *const *x, unsigned char *wanted);
     void *context;
 } tbg_flow_options;
 void tbg_flow_defaults(tbg_flow_options *options);

@@ -45,6 +45,8 @@ typedef struct {
     double coords_range;      /* published: 15; s_ij = tanh(..) * coords_range / L */
     double scale;             /* scaled units per nm */
     double graded_d;          /* graded time, 0: uniform */
+    double smoothing;         /* nm: the flow is that of positions + smoothing * normal numbers (mean-free), not of the positions
+                                 themselves; anneal.h takes the noise off by the force field. 0: of the positions */
     int virtual_sites;        /* 1: a site beside every centre of fixed handedness is an atom more, whose own velocity is
                                  ignored: the field tells left from right and commutes with proper rotations only */
 } tbg_network_spec;

@@ -21,6 +21,8 @@ enum {
     TBG_STREAM_BUILD = 10,     /* molecule: start geometry */
     TBG_STREAM_PROBE = 11,     /* divergence estimators */
     TBG_STREAM_REFINE = 12,    /* Metropolis refinement */
+    TBG_STREAM_SMOOTHING = 13, /* training: noise of the smoothed data */
+    TBG_STREAM_ANNEAL = 14,    /* taking that noise off */
     TBG_STREAM_TEST = 255
 };
 /* Make a stream from a purpose and a 56-bit index (for example the sample number). */

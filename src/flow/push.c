@@ -188,19 +188,33 @@ static int add_nodes(pusher *P, int intervals, int first) {
 }
 
 /* Samples that nobody wants the density of count as done. */
-static void drop_unwanted(pusher *P) {
-    for (int s = 0; s < P->n && P->o->wanted && P->end == 1; s++) {
-        track *T = &P->tracks[s];
-        if (!T->counted && !P->o->wanted(P->o->context, s, T->x)) {
+static int drop_unwanted(pusher *P) {
+    if (!P->o->wanted || P->end != 1)
+        return TBG_OK;
+    unsigned char *wanted = TBG_NEW(unsigned char, P->n);
+    if (!wanted)
+        return TBG_FAILED;
+    int m = 0;
+    for (int s = 0; s < P->n; s++)
+        if (!P->tracks[s].counted) {
+            P->sample[m] = s;
+            P->at[m] = P->tracks[s].x;
+            wanted[m++] = 1;
+        }
+    int status = P->o->wanted(P->o->context, m, P->sample, P->at, wanted);
+    for (int q = 0; q < m; q++)
+        if (!wanted[q]) {
+            track *T = &P->tracks[P->sample[q]];
             T->counted = 1;
             T->integral = T->error = NAN;
         }
-    }
+    free(wanted);
+    return status;
 }
 
 static int integrate(pusher *P) {
     int intervals = TBG_CLENSHAW_FIRST;
-    drop_unwanted(P);
+    TBG_TRY(drop_unwanted(P));
     for (int level = 0; level <= P->o->most_refinements; level++, intervals *= 2) {
         TBG_TRY(add_nodes(P, intervals, level == 0));
         double *whole = P->weights, *half = P->weights + intervals + 1;

@@ -56,6 +56,16 @@ static int set_means(tbg_conditioning *c, const tbg_molecule *molecule, const tb
     return TBG_OK;
 }
 
+/* Noise of s per coordinate on both atoms of a pair: sqrt(2) s along it, and as much in both directions
+ * across, which lengthens a distance m by 2 s^2 / m to lowest order. */
+static void smooth(tbg_conditioning *c, double s) {
+    for (size_t k = 0; k < (size_t)c->n_atoms * (size_t)c->n_atoms; k++)
+        if (c->pair_width[k] > 0) {
+            c->pair_width[k] = sqrt(c->pair_width[k] * c->pair_width[k] + 2 * s * s);
+            c->pair_mean[k] += 2 * s * s / c->pair_mean[k];
+        }
+}
+
 static int fill(const tbg_network_spec *spec, const tbg_molecule *molecule, const tbg_system *system,
                 double temperature, tbg_conditioning *c) {
     TBG_TRY(tbg_node_features(spec->features, molecule, c->node_features));
@@ -76,7 +86,10 @@ static int fill(const tbg_network_spec *spec, const tbg_molecule *molecule, cons
     for (size_t i = 0; i < (size_t)c->n_atoms * (size_t)c->n_atoms; i++)
         if (c->bond_class[i] > 3)
             c->bond_class[i] = 0;
-    return set_means(c, molecule, system, spec->scale, TBG_BOLTZMANN * temperature);
+    TBG_TRY(set_means(c, molecule, system, spec->scale, TBG_BOLTZMANN * temperature));
+    if (spec->smoothing > 0)
+        smooth(c, spec->scale * spec->smoothing);
+    return TBG_OK;
 }
 
 int tbg_conditioning_create(const tbg_network_spec *spec, const tbg_molecule *molecule,

@@ -15,7 +15,8 @@
 #include <string.h>
 
 #define MODEL_FORMAT "tbg-model-1"
-#define MODEL_FORMAT_SITES "tbg-model-2" /* with virtual sites, which older builds do not know */
+#define MODEL_FORMAT_SMOOTH "tbg-model-3" /* what earlier readers would take for a flow of the positions */
+#define MODEL_FORMAT_SITES "tbg-model-2"  /* with virtual sites, which older builds do not know */
 
 /* ---- specification ---- */
 
@@ -82,6 +83,8 @@ int tbg_network_spec_check(const tbg_network_spec *spec) {
         return tbg_fail(TBG_INPUT, "network: scale is %g; it must be positive (1/nm)", spec->scale);
     if (!(spec->graded_d >= 0 && spec->graded_d <= 1))
         return tbg_fail(TBG_INPUT, "network: graded_d is %g; it must be 0 to 1", spec->graded_d);
+    if (!(spec->smoothing >= 0 && spec->smoothing <= 1))
+        return tbg_fail(TBG_INPUT, "network: smoothing is %g nm; it must be 0 to 1", spec->smoothing);
     return TBG_OK;
 }
 
@@ -245,7 +248,7 @@ const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name) 
 
 int tbg_model_write(const tbg_model *model, const char *path) {
     const tbg_network_spec *s = &model->spec;
-    char number[10][40];
+    char number[12][40];
     const char *keys[20], *values[20];
     int n = 0, k = 0;
 #define PUT(key, format, value)                                                                              \
@@ -262,13 +265,19 @@ int tbg_model_write(const tbg_model *model, const char *path) {
     PUT("scale", "%.17g", s->scale);
     PUT("graded_d", "%.17g", s->graded_d);
     PUT("temperature", "%.17g", model->temperature);
+    if (s->smoothing > 0)
+        PUT("smoothing", "%.17g", s->smoothing);
 #undef PUT
 #define SAY(key, text)                                                                                       \
     do {                                                                                                     \
         keys[n] = key;                                                                                       \
         values[n++] = text;                                                                                  \
     } while (0)
-    SAY("format", s->virtual_sites ? MODEL_FORMAT_SITES : MODEL_FORMAT);
+    SAY("format", s->smoothing > 0   ? MODEL_FORMAT_SMOOTH
+                  : s->virtual_sites ? MODEL_FORMAT_SITES
+                                     : MODEL_FORMAT);
+    if (s->smoothing > 0)
+        SAY("virtual_sites", s->virtual_sites ? "1" : "0");
     SAY("features", tbg_feature_set_name(s->features));
     SAY("time_u", s->time_u ? "1" : "0");
     SAY("harmonic_term", s->harmonic_term ? "1" : "0");
@@ -326,11 +335,17 @@ static int need_integer(const tbg_tensors *file, const char *key, int *value) {
 static int read_spec(const tbg_tensors *file, tbg_network_spec *s, double *temperature) {
     const char *text;
     TBG_TRY(need(file, "format", &text));
-    int sites = !strcmp(text, MODEL_FORMAT_SITES);
-    if (!sites && strcmp(text, MODEL_FORMAT))
-        return tbg_fail(TBG_INPUT, "%s: format is '%s'; this build reads " MODEL_FORMAT " and " MODEL_FORMAT_SITES,
+    int sites = !strcmp(text, MODEL_FORMAT_SITES), smooth = !strcmp(text, MODEL_FORMAT_SMOOTH);
+    if (!sites && !smooth && strcmp(text, MODEL_FORMAT))
+        return tbg_fail(TBG_INPUT,
+                        "%s: format is '%s'; this build reads " MODEL_FORMAT ", " MODEL_FORMAT_SITES
+                        " and " MODEL_FORMAT_SMOOTH,
                         file->path, text);
     *s = (tbg_network_spec){.virtual_sites = sites};
+    if (smooth) {
+        TBG_TRY(need_integer(file, "virtual_sites", &s->virtual_sites));
+        TBG_TRY(need_number(file, "smoothing", &s->smoothing));
+    }
     TBG_TRY(need_integer(file, "hidden", &s->hidden));
     TBG_TRY(need_integer(file, "layers", &s->layers));
     TBG_TRY(need_integer(file, "n_features", &s->n_features));

@@ -2,8 +2,8 @@
  * another (quaternion form of Horn, J. Opt. Soc. Am. A 4, 629, 1987), and the assignment of least total cost
  * (shortest augmenting paths with potentials). Valid for a field that commutes with whatever moves the prior:
  * the orbit of x0 is still that of a normal random point, and loss and density know orbits only. The field
- * of SPEC 2.1 commutes with rotations, the reflection (not if it has virtual sites), and permutations of atoms it
- * cannot tell apart. */
+ * of SPEC 2.1 commutes with rotations, the reflection (not if it has virtual sites), and permutations of
+ * atoms it cannot tell apart. */
 #include "base/memory.h"
 #include "training/internal.h"
 #include "tbg/status.h"

@@ -1,6 +1,6 @@
 /* batch.c: one batch of flow-matching samples, as a function of (seed, address) alone.
  *
- *   x0 ~ N(0, 1) mean-free, x1 data mean-free and scaled, t as the recipe says,
+ *   x0 ~ N(0, 1) mean-free, x1 data (plus smoothing noise) mean-free and scaled, t as the recipe says,
  *   x = (1 - t) x0 + t x1 + path_noise eps (eps mean-free), target = x1 - x0.
  *
  * Frames: with composition "every", sample g = address * n + b of the run belongs to round g / M over the M
@@ -212,6 +212,12 @@ int tbg_training_batch_fill(const tbg_batch_recipe *r, const tbg_data *data, uin
         const float *frame = m->positions + (size_t)b->frame[i] * numbers;
         for (size_t k = 0; k < numbers; k++)
             x1[k] = r->scale * frame[k];
+        if (r->smoothing > 0) {
+            tbg_random_normal(r->seed, TBG_STREAM(TBG_STREAM_SMOOTHING, address), (uint64_t)i * NUMBERS,
+                              numbers, x0);
+            for (size_t k = 0; k < numbers; k++)
+                x1[k] += r->smoothing * x0[k];
+        }
         remove_mean(m->n_atoms, x1);
         tbg_random_normal(r->seed, TBG_STREAM(TBG_STREAM_PRIOR, address), (uint64_t)i * NUMBERS, numbers, x0);
         remove_mean(m->n_atoms, x0);

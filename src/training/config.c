@@ -66,9 +66,9 @@ static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
 }
 
 static int read_network(const tbg_yaml *node, tbg_training_config *c) {
-    static const char *const keys[] = {"preset",        "hidden",   "layers", "features",  "edge_features",
-                                       "harmonic_term", "time_u",   "tanh",   "attention", "coords_range",
-                                       "scale",         "graded_d", "virtual_sites", NULL};
+    static const char *const keys[] = {
+        "preset",    "hidden",       "layers", "features", "edge_features", "harmonic_term", "time_u", "tanh",
+        "attention", "coords_range", "scale",  "graded_d", "virtual_sites", "smoothing",     NULL};
     TBG_TRY(tbg_yaml_only(node, keys));
     tbg_network_spec *s = &c->network;
     char preset[64] = "tbg-full", features[64] = "";
@@ -98,6 +98,7 @@ static int read_network(const tbg_yaml *node, tbg_training_config *c) {
     TBG_TRY(tbg_yaml_bool(node, "attention", &s->attention));
     TBG_TRY(tbg_yaml_double(node, "coords_range", 1e-6, 1e6, &s->coords_range));
     TBG_TRY(tbg_yaml_double(node, "graded_d", 0, 1, &s->graded_d));
+    TBG_TRY(tbg_yaml_double(node, "smoothing", 0, 1, &s->smoothing));
     const tbg_yaml *scale = tbg_yaml_get(node, "scale");
     const char *text = scale ? tbg_yaml_text(scale) : NULL;
     if (scale && text && !strcmp(text, "unit-variance"))
@@ -401,11 +402,12 @@ json_t *tbg_spec_json(const tbg_network_spec *s) {
     for (const choice *c = edge_words; c->word; c++)
         if (s->edge_features & c->value)
             json_array_append_new(edges, json_string(c->word));
-    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:b}", "hidden", s->hidden,
-                     "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
-                     s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term, "time_u",
-                     s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range", s->coords_range,
-                     "graded_d", s->graded_d, "scale", s->scale, "virtual_sites", s->virtual_sites);
+    return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:b}", "hidden",
+                     s->hidden, "layers", s->layers, "features", tbg_feature_set_name(s->features),
+                     "n_features", s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term,
+                     "time_u", s->time_u, "tanh", s->tanh, "attention", s->attention, "coords_range",
+                     s->coords_range, "graded_d", s->graded_d, "scale", s->scale, "smoothing", s->smoothing,
+                     "virtual_sites", s->virtual_sites);
 }
 
 json_t *tbg_training_config_json(const tbg_training_config *c) {

@@ -64,6 +64,7 @@ typedef struct {
     int composition, time_sampling, time_stratified, align, transport;
     int handed; /* 1: the field does not commute with the reflection */
     double time_mixture, path_noise, graded_d, scale;
+    double smoothing; /* scaled units */
     uint64_t seed;
 } tbg_batch_recipe;
 

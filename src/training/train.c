@@ -186,6 +186,7 @@ static int set_up(tbg_trainer *t) {
                                    .graded_d = t->model->spec.graded_d,
                                    .handed = t->model->spec.virtual_sites,
                                    .scale = t->model->spec.scale,
+                                   .smoothing = t->model->spec.scale * t->model->spec.smoothing,
                                    .seed = c->seed};
     if (!strncmp(tbg_session_backend(t->session), "cuda", 4))
         TBG_TRY(tbg_ahead_create(&t->recipe, &t->data, (int)c->batch, t->threads, &t->ahead));

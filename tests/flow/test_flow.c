@@ -299,9 +299,13 @@ static void refinement(void **state) {
     assert_true(fabs(more.log_det - exact_log_det(s)) <= more.error);
 }
 
-static int wants_even(void *context, int sample, const double *x) {
-    ((double *)context)[sample] = x[0]; /* what arrived */
-    return sample % 2 == 0;
+static int wants_even(void *context, int n, const int *sample, const double *const *x,
+                      unsigned char *wanted) {
+    for (int q = 0; q < n; q++) {
+        ((double *)context)[sample[q]] = x[q][0]; /* what arrived */
+        wanted[q] = sample[q] % 2 == 0;
+    }
+    return TBG_OK;
 }
 
 /* Divergences are spent on wanted samples only; nothing else changes. Densities of given configurations are

@@ -1,0 +1,321 @@
+/* anneal.c: annealed importance sampling around the harmonic approximation (tbg/anneal.h). All replicas of a
+ * block of configurations move in step, so that the engine sees them as one batch. Knows nothing of flows. */
+#include "anneal/anneal.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "tbg/random.h"
+#include "tbg/status.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 16, REPLICAS_MOST = 1024 }; /* BLOCK: configurations at once */
+
+void tbg_anneal_defaults(tbg_anneal_options *o) {
+    *o = (tbg_anneal_options){.smoothing = 0.02,
+                              .temperature = 300,
+                              .replicas = 16,
+                              .stages = 8,
+                              .steps = 4,
+                              .step = 0.4,
+                              .newton = 12,
+                              .seed = 1};
+}
+
+int tbg_anneal_check(const tbg_anneal_options *o) {
+    if (!(o->smoothing > 0 && o->smoothing <= 1))
+        return tbg_fail(TBG_INPUT, "anneal: smoothing %g nm; it must be positive, at most 1", o->smoothing);
+    if (!(o->temperature >= 1 && o->temperature <= 1e4))
+        return tbg_fail(TBG_INPUT, "anneal: %g K; 1 to 10,000 is possible", o->temperature);
+    if (o->replicas < 1 || o->replicas > REPLICAS_MOST)
+        return tbg_fail(TBG_INPUT, "anneal: %d replicas; 1 to %d are possible", o->replicas, REPLICAS_MOST);
+    if (o->stages < 1 || o->stages > 100000 || o->steps < 1 || o->steps > 1000)
+        return tbg_fail(TBG_INPUT, "anneal: %d stages of %d steps; 1 to 100,000 of 1 to 1,000 are possible",
+                        o->stages, o->steps);
+    if (!(o->step > 0 && o->step < 2))
+        return tbg_fail(TBG_INPUT, "anneal: step %g; it must be positive and below 2, where moves diverge",
+                        o->step);
+    if (o->newton < 1 || o->newton > 10000)
+        return tbg_fail(TBG_INPUT, "anneal: %d Newton steps; 1 to 10,000 are possible", o->newton);
+    return TBG_OK;
+}
+
+int tbg_anneal_evaluate(tbg_annealer *A, size_t m) {
+    TBG_TRY(tbg_engine_evaluate(A->engine, (long)m, A->batch, A->batch_u, A->batch_force, NULL));
+    for (size_t r = 0; r < m; r++)
+        A->batch_u[r] *= A->beta;
+    for (size_t k = 0; k < m * A->n3; k++)
+        A->batch_force[k] *= A->beta;
+    return TBG_OK;
+}
+
+/* Replicas of one configuration; numbers of all replicas lie side by side: [n3][K]. */
+typedef struct {
+    double *z, *force, *phi;                 /* where they are; force: -d phi/dz; [K] */
+    double *trial, *trial_force, *trial_phi; /* where the move leads */
+    double *p, *energy, *u, *trial_u, *log_w, *taken;
+} replicas;
+
+typedef struct {
+    tbg_annealer A;
+    tbg_harmonic h[BLOCK];
+    replicas of[BLOCK];
+    double *slab;
+} annealer;
+
+/* Addresses: stream by configuration; in it stage 0 is the start, stage l + 1 the momenta of stage l, then
+ * what accepts; last the choice. */
+static uint64_t address(const tbg_annealer *A, int stage) {
+    return (uint64_t)stage * ((uint64_t)A->n3 + 8) * (uint64_t)A->o->replicas;
+}
+
+/* Positions of the trial points into the batch: x* + L^-T z. z is spoilt and restored by the caller's copy.
+ */
+static void place(const annealer *W, int i, const double *z, double *x) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    double *w = W->of[i].energy + K; /* [n3][K] scratch */
+    memcpy(w, z, n * K * sizeof *w);
+    tbg_solve_upper(n, W->h[i].factor, (int)K, w);
+    for (size_t k = 0; k < K; k++)
+        for (size_t a = 0; a < n; a++)
+            x[k * n + a] = W->h[i].centre[a] + w[a * K + k];
+}
+
+/* phi and -d phi/dz from what the engine said of the positions. */
+static void take_back(const annealer *W, int i, const double *x, const double *u, const double *force,
+                      const double *z, double *phi, double *out) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    const double *y = W->h[i].y;
+    for (size_t k = 0; k < K; k++)
+        phi[k] = u[k];
+    for (size_t a = 0; a < n; a++)
+        for (size_t k = 0; k < K; k++) {
+            double away = x[k * n + a] - y[a];
+            phi[k] += 0.5 * (W->A.precision * away * away - z[a * K + k] * z[a * K + k]);
+            out[a * K + k] = force[k * n + a] - W->A.precision * away;
+        }
+    tbg_solve_lower(n, W->h[i].factor, (int)K, out);
+    for (size_t a = 0; a < n * K; a++)
+        out[a] += z[a];
+}
+
+/* phi at z or at the trial points of all m configurations. */
+static int evaluate(annealer *W, int m, int trial) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+#pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
+    for (int i = 0; i < m; i++)
+        place(W, i, trial ? W->of[i].trial : W->of[i].z, W->A.batch + (size_t)i * K * n);
+    TBG_TRY(tbg_anneal_evaluate(&W->A, (size_t)m * K));
+#pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
+    for (int i = 0; i < m; i++) {
+        replicas *r = &W->of[i];
+        size_t at = (size_t)i * K;
+        memcpy(trial ? r->trial_u : r->u, W->A.batch_u + at, K * sizeof(double));
+        take_back(W, i, W->A.batch + at * n, W->A.batch_u + at, W->A.batch_force + at * n,
+                  trial ? r->trial : r->z, trial ? r->trial_phi : r->phi, trial ? r->trial_force : r->force);
+    }
+    return TBG_OK;
+}
+
+static void kick(size_t size, double h, double lambda, const double *z, const double *force, double *p) {
+    for (size_t k = 0; k < size; k++)
+        p[k] += h * (lambda * force[k] - z[k]);
+}
+
+/* out[k] = sum over coordinates of (a^2 + b^2) / 2. */
+static void half_squares(size_t n, size_t K, const double *a, const double *b, double *out) {
+    for (size_t k = 0; k < K; k++)
+        out[k] = 0;
+    for (size_t c = 0; c < n; c++)
+        for (size_t k = 0; k < K; k++)
+            out[k] += 0.5 * (a[c * K + k] * a[c * K + k] + b[c * K + k] * b[c * K + k]);
+}
+
+static void begin_move(annealer *W, int i, int l, double lambda, double before, uint64_t number) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    replicas *r = &W->of[i];
+    for (size_t k = 0; k < K; k++)
+        r->log_w[k] -= (lambda - before) * r->phi[k];
+    tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number), address(&W->A, l + 1), n * K,
+                      r->p);
+    half_squares(n, K, r->p, r->z, r->energy);
+    for (size_t k = 0; k < K; k++)
+        r->energy[k] += lambda * r->phi[k];
+    memcpy(r->trial, r->z, n * K * sizeof(double));
+    memcpy(r->trial_force, r->force, n * K * sizeof(double));
+}
+
+static void end_move(annealer *W, int i, int l, double lambda, uint64_t number) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    replicas *r = &W->of[i];
+    double *after = r->energy + K, *uniform = after + K; /* the scratch of place() */
+    half_squares(n, K, r->p, r->trial, after);
+    tbg_random_uniform(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number), address(&W->A, l + 1) + n * K, K,
+                       uniform);
+    for (size_t k = 0; k < K; k++) {
+        after[k] += lambda * r->trial_phi[k];
+        if (!(log(uniform[k]) < r->energy[k] - after[k])) /* true for NaN */
+            continue;
+        for (size_t c = 0; c < n; c++) {
+            r->z[c * K + k] = r->trial[c * K + k];
+            r->force[c * K + k] = r->trial_force[c * K + k];
+        }
+        r->phi[k] = r->trial_phi[k];
+        r->u[k] = r->trial_u[k];
+        r->taken[k] += 1.0 / W->A.o->stages;
+    }
+}
+
+static int stage(annealer *W, int l, int m, uint64_t first) {
+    const size_t size = W->A.n3 * (size_t)W->A.o->replicas;
+    const double lambda = (l + 1.0) / W->A.o->stages, before = (double)l / W->A.o->stages, h = W->A.o->step;
+#pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
+    for (int i = 0; i < m; i++)
+        begin_move(W, i, l, lambda, before, first + (uint64_t)i);
+    for (int step = 0; step < W->A.o->steps; step++) {
+#pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
+        for (int i = 0; i < m; i++) {
+            replicas *r = &W->of[i];
+            kick(size, step ? h : 0.5 * h, lambda, r->trial, r->trial_force, r->p);
+            for (size_t k = 0; k < size; k++)
+                r->trial[k] += h * r->p[k];
+        }
+        TBG_TRY(evaluate(W, m, 1));
+    }
+#pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
+    for (int i = 0; i < m; i++) {
+        kick(size, 0.5 * h, lambda, W->of[i].trial, W->of[i].trial_force, W->of[i].p);
+        end_move(W, i, l, lambda, first + (uint64_t)i);
+    }
+    return TBG_OK;
+}
+
+/* Mean of the replicas' weights, and the one that is kept. */
+static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_anneal_result *result) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    const replicas *r = &W->of[i];
+    const tbg_harmonic *h = &W->h[i];
+    double largest = -INFINITY, sum = 0, mean = 0, squares = 0, uniform, so_far = 0;
+    size_t finite = 0, kept = 0;
+    *result = (tbg_anneal_result){.log_z = -INFINITY, .u = NAN, .spread = NAN, .newton = h->newton};
+    for (size_t k = 0; k < K; k++) {
+        result->acceptance += r->taken[k] / (double)K;
+        if (isfinite(r->log_w[k]))
+            largest = fmax(largest, r->log_w[k]);
+    }
+    for (size_t k = 0; k < K; k++)
+        if (isfinite(r->log_w[k])) {
+            sum += exp(r->log_w[k] - largest);
+            mean += r->log_w[k];
+            squares += r->log_w[k] * r->log_w[k];
+            finite++;
+        }
+    if (!finite || h->failed) {
+        for (size_t a = 0; a < n; a++)
+            x[a] = NAN;
+        return;
+    }
+    tbg_random_uniform(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number),
+                       address(&W->A, W->A.o->stages + 1), 1, &uniform);
+    for (size_t k = 0; k < K; k++)
+        if (isfinite(r->log_w[k])) {
+            kept = k;
+            if ((so_far += exp(r->log_w[k] - largest)) > uniform * sum)
+                break;
+        }
+    mean /= (double)finite;
+    result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + largest + log(sum / (double)K);
+    result->u = r->u[kept];
+    result->spread =
+        finite > 1 ? sqrt(fmax(0, squares - (double)finite * mean * mean) / ((double)finite - 1)) : NAN;
+    place(W, i, r->z, W->A.batch);
+    memcpy(x, W->A.batch + kept * n, n * sizeof *x);
+    for (size_t d = 0; d < 3; d++) {
+        double centre = 0;
+        for (size_t a = d; a < n; a += 3)
+            centre += x[a] / ((double)n / 3);
+        for (size_t a = d; a < n; a += 3)
+            x[a] -= centre;
+    }
+}
+
+static int block(annealer *W, int m, uint64_t first, const double *y, double *x, tbg_anneal_result *result) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    for (int i = 0; i < m; i++) {
+        W->h[i].y = y + (size_t)i * n;
+        tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, first + (uint64_t)i), address(&W->A, 0),
+                          n * K, W->of[i].z);
+        memset(W->of[i].log_w, 0, K * sizeof(double));
+        memset(W->of[i].taken, 0, K * sizeof(double));
+    }
+    TBG_TRY(tbg_harmonic_find(&W->A, m, W->h));
+    TBG_TRY(evaluate(W, m, 0));
+    for (int l = 0; l < W->A.o->stages; l++) {
+        if (tbg_interrupted())
+            return tbg_fail(TBG_FAILED, "interrupted");
+        TBG_TRY(stage(W, l, m, first));
+    }
+    for (int i = 0; i < m; i++)
+        conclude(W, i, first + (uint64_t)i, x + (size_t)i * n, &result[i]);
+    return TBG_OK;
+}
+
+/* ---- memory ---- */
+
+static void carve(annealer *W, tbg_arena *a) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas, all = n * K;
+    W->A.batch = TBG_TAKE(a, double, W->A.room *n);
+    W->A.batch_force = TBG_TAKE(a, double, W->A.room *n);
+    W->A.batch_u = TBG_TAKE(a, double, W->A.room);
+    for (int i = 0; i < BLOCK; i++) {
+        tbg_harmonic *h = &W->h[i];
+        replicas *r = &W->of[i];
+        h->centre = TBG_TAKE(a, double, n);
+        h->gradient = TBG_TAKE(a, double, n);
+        h->step = TBG_TAKE(a, double, n);
+        h->factor = TBG_TAKE(a, double, n *n);
+        h->hessian = TBG_TAKE(a, double, n *n);
+        r->z = TBG_TAKE(a, double, all);
+        r->force = TBG_TAKE(a, double, all);
+        r->trial = TBG_TAKE(a, double, all);
+        r->trial_force = TBG_TAKE(a, double, all);
+        r->p = TBG_TAKE(a, double, all);
+        r->energy = TBG_TAKE(a, double, K + (all > 2 * K ? all : 2 * K)); /* and scratch */
+        r->phi = TBG_TAKE(a, double, K);
+        r->trial_phi = TBG_TAKE(a, double, K);
+        r->u = TBG_TAKE(a, double, K);
+        r->trial_u = TBG_TAKE(a, double, K);
+        r->log_w = TBG_TAKE(a, double, K);
+        r->taken = TBG_TAKE(a, double, K);
+    }
+}
+
+int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n, uint64_t first,
+               const double *y, double *x, tbg_anneal_result *result) {
+    TBG_TRY(tbg_anneal_check(options));
+    annealer *W = TBG_NEW(annealer, 1);
+    if (!W)
+        return TBG_FAILED;
+    size_t n3 = 3 * (size_t)n_atoms, K = (size_t)options->replicas;
+    W->A = (tbg_annealer){.engine = engine,
+                          .o = options,
+                          .threads = options->threads > 0 ? options->threads : omp_get_max_threads(),
+                          .n3 = n3,
+                          .beta = 1 / (TBG_BOLTZMANN * options->temperature),
+                          .precision = 1 / (options->smoothing * options->smoothing),
+                          .room = BLOCK * (K > 2 * n3 ? K : 2 * n3)};
+    tbg_arena arena = {0};
+    carve(W, &arena);
+    arena = (tbg_arena){.base = tbg_alloc(arena.used, 1), .size = arena.used};
+    int status = arena.base ? TBG_OK : TBG_FAILED;
+    if (!status)
+        carve(W, &arena);
+    for (long i = 0; i < n && !status; i += BLOCK)
+        status = block(W, n - i < BLOCK ? (int)(n - i) : BLOCK, first + (uint64_t)i, y + (size_t)i * n3,
+                       x + (size_t)i * n3, &result[i]);
+    free(arena.base);
+    free(W);
+    return status;
+}

@@ -1,0 +1,206 @@
+/* harmonic.c: minimum and Hessian of V(x) = u(x) + |x - y|^2 / 2 s^2 (tbg/anneal.h), by damped Newton steps
+ * with Hessians from differences of forces. Many configurations at once, so that the engine's batches are
+ * full. */
+#include "anneal/anneal.h"
+#include "tbg/status.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double near = 0.1;        /* thermal widths from the minimum: near enough */
+static const double difference = 5e-4; /* nm; forces are good to 1e-6, bonds anharmonic over 0.05 */
+
+/* Lower Cholesky factor of a + damping 1, in place of L; 0: not positive definite. */
+static int factorise(size_t n, const double *a, double damping, double *L) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double sum = a[i * n + j] + (i == j ? damping : 0);
+            const double *p = L + i * n, *q = L + j * n;
+            for (size_t k = 0; k < j; k++)
+                sum -= p[k] * q[k];
+            if (i > j)
+                L[i * n + j] = sum / q[j];
+            else if (sum > 0)
+                L[i * n + i] = sqrt(sum);
+            else
+                return 0;
+        }
+    return 1;
+}
+
+void tbg_solve_lower(size_t n, const double *L, int K, double *b) {
+    for (size_t i = 0; i < n; i++) {
+        double *restrict to = b + i * (size_t)K, inverse = 1 / L[i * n + i];
+        for (size_t j = 0; j < i; j++) {
+            const double *restrict from = b + j * (size_t)K, l = L[i * n + j];
+            for (int k = 0; k < K; k++)
+                to[k] -= l * from[k];
+        }
+        for (int k = 0; k < K; k++)
+            to[k] *= inverse;
+    }
+}
+
+void tbg_solve_upper(size_t n, const double *L, int K, double *b) {
+    for (size_t i = n; i-- > 0;) {
+        double *restrict from = b + i * (size_t)K, inverse = 1 / L[i * n + i];
+        for (int k = 0; k < K; k++)
+            from[k] *= inverse;
+        for (size_t j = 0; j < i; j++) {
+            double *restrict to = b + j * (size_t)K, l = L[i * n + j];
+            for (int k = 0; k < K; k++)
+                to[k] -= l * from[k];
+        }
+    }
+}
+
+static double tether(const tbg_annealer *A, const double *x, const double *y) {
+    double sum = 0;
+    for (size_t k = 0; k < A->n3; k++)
+        sum += (x[k] - y[k]) * (x[k] - y[k]);
+    return 0.5 * A->precision * sum;
+}
+
+/* V and its gradient at the centres of all that are not done. */
+static int evaluate_centres(tbg_annealer *A, int m, tbg_harmonic *h) {
+    size_t q = 0;
+    for (int i = 0; i < m; i++)
+        if (!h[i].done)
+            memcpy(A->batch + q++ * A->n3, h[i].centre, A->n3 * sizeof(double));
+    TBG_TRY(tbg_anneal_evaluate(A, q));
+    q = 0;
+    for (int i = 0; i < m; i++) {
+        if (h[i].done)
+            continue;
+        h[i].v = A->batch_u[q] + tether(A, h[i].centre, h[i].y);
+        for (size_t k = 0; k < A->n3; k++)
+            h[i].gradient[k] = A->precision * (h[i].centre[k] - h[i].y[k]) - A->batch_force[q * A->n3 + k];
+        if (!isfinite(h[i].v))
+            h[i].done = h[i].failed = 1;
+        q++;
+    }
+    return TBG_OK;
+}
+
+/* Symmetric central differences. */
+static int evaluate_hessians(tbg_annealer *A, int m, tbg_harmonic *h) {
+    const size_t n = A->n3;
+    size_t q = 0;
+    for (int i = 0; i < m; i++)
+        for (size_t k = 0; k < 2 * n && !h[i].done; k++, q++) {
+            double *x = A->batch + q * n;
+            memcpy(x, h[i].centre, n * sizeof(double));
+            x[k / 2] += k % 2 ? -difference : difference;
+        }
+    TBG_TRY(tbg_anneal_evaluate(A, q));
+    q = 0;
+    for (int i = 0; i < m; i++) {
+        if (h[i].done)
+            continue;
+        const double *force = A->batch_force + q * n;
+        double *H = h[i].hessian, finite = 0;
+        for (size_t a = 0; a < n; a++)
+            for (size_t b = 0; b <= a; b++) {
+                double ab = force[(2 * a + 1) * n + b] - force[2 * a * n + b],
+                       ba = force[(2 * b + 1) * n + a] - force[2 * b * n + a];
+                H[a * n + b] = (ab + ba) / (4 * difference) + (a == b ? A->precision : 0);
+                finite += H[a * n + b] * 0;
+            }
+        if (!(finite == 0))
+            h[i].done = h[i].failed = 1;
+        q += 2 * n;
+    }
+    return TBG_OK;
+}
+
+static void factor_damped(const tbg_annealer *A, tbg_harmonic *h) {
+    while (!factorise(A->n3, h->hessian, h->damping, h->factor))
+        h->damping = fmax(4 * h->damping, A->precision / 16);
+}
+
+/* The Newton step of the factor; its decrement |L^-1 gradient|. */
+static double newton_step(const tbg_annealer *A, tbg_harmonic *h) {
+    double square = 0;
+    for (size_t k = 0; k < A->n3; k++)
+        h->step[k] = -h->gradient[k];
+    tbg_solve_lower(A->n3, h->factor, 1, h->step);
+    for (size_t k = 0; k < A->n3; k++)
+        square += h->step[k] * h->step[k];
+    tbg_solve_upper(A->n3, h->factor, 1, h->step);
+    return sqrt(square);
+}
+
+/* Try the steps of all that are not done; one that does not lower V is shortened by damping and tried again.
+ */
+static int take_steps(tbg_annealer *A, int m, tbg_harmonic *h) {
+    enum { ATTEMPTS = 6 };
+    const size_t n = A->n3;
+    for (int i = 0; i < m; i++)
+        h[i].pending = !h[i].done;
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        size_t q = 0;
+        for (int i = 0; i < m; i++)
+            if (h[i].pending) {
+                for (size_t k = 0; k < n; k++)
+                    A->batch[q * n + k] = h[i].centre[k] + h[i].step[k];
+                q++;
+            }
+        if (!q)
+            break;
+        TBG_TRY(tbg_anneal_evaluate(A, q));
+        q = 0;
+        for (int i = 0; i < m; i++) {
+            if (!h[i].pending)
+                continue;
+            const double *x = A->batch + q * n;
+            if (A->batch_u[q] + tether(A, x, h[i].y) < h[i].v) {
+                memcpy(h[i].centre, x, n * sizeof *x);
+                h[i].damping = h[i].damping > 0.01 * A->precision ? 0.1 * h[i].damping : 0;
+                h[i].pending = 0;
+            } else {
+                h[i].damping = fmax(8 * h[i].damping, 0.25 * A->precision);
+                factor_damped(A, &h[i]);
+                newton_step(A, &h[i]);
+            }
+            q++;
+        }
+    }
+    for (int i = 0; i < m; i++)
+        h[i].done |= h[i].pending; /* no way down is left but rounding's */
+    return TBG_OK;
+}
+
+int tbg_harmonic_find(tbg_annealer *A, int m, tbg_harmonic *h) {
+    for (int i = 0; i < m; i++) {
+        memcpy(h[i].centre, h[i].y, A->n3 * sizeof(double));
+        h[i].newton = h[i].done = h[i].failed = 0;
+        h[i].damping = 0;
+    }
+    TBG_TRY(evaluate_centres(A, m, h));
+    for (int left = 1, round = 0; left && round < A->o->newton; round++) {
+        left = 0;
+        TBG_TRY(evaluate_hessians(A, m, h));
+#pragma omp parallel for num_threads(A->threads) if (A->threads > 1) schedule(dynamic)
+        for (int i = 0; i < m; i++) {
+            if (h[i].done)
+                continue;
+            h[i].newton++;
+            factor_damped(A, &h[i]);
+            if (newton_step(A, &h[i]) < near) {
+                for (size_t k = 0; k < A->n3; k++)
+                    h[i].centre[k] += h[i].step[k];
+                h[i].done = 1;
+            }
+        }
+        TBG_TRY(take_steps(A, m, h));
+        TBG_TRY(evaluate_centres(A, m, h));
+        for (int i = 0; i < m; i++)
+            left += !h[i].done;
+    }
+    for (int i = 0; i < m; i++) {
+        h[i].log_det = 0;
+        for (size_t k = 0; k < A->n3 && !h[i].failed; k++)
+            h[i].log_det += log(h[i].factor[k * A->n3 + k]);
+    }
+    return TBG_OK;
+}
