@@ -9,8 +9,8 @@ typedef enum { APP_FLAG, APP_INT, APP_DOUBLE, APP_STRING } app_type;
 /* One option. `value` points to int (APP_FLAG), int64_t (APP_INT), double (APP_DOUBLE) or const char *
  * (APP_STRING); what it holds before parsing is the default that the help shows. */
 typedef struct {
-    const char *name;     /* long name without dashes; NULL ends the list */
-    char letter;          /* short form or 0 */
+    const char *name; /* long name without dashes; NULL ends the list */
+    char letter;      /* short form or 0 */
     app_type type;
     void *value;
     const char *argument; /* placeholder in the help: "NS", "FILE"; NULL for flags */
@@ -24,10 +24,10 @@ typedef struct {
 
 extern const app_command app_commands[]; /* ends with a NULL name */
 
-/* Parse argv[1..] of a subcommand: options anywhere, "--" ends them, "--name=value" works. Positional arguments are
- * collected in order into positional (at most `most`). description: paragraph for --help, printed with usage and the
- * options' live defaults. Returns the number of positional arguments; -1 when help was printed (return 0 from the
- * command); -2 on wrong usage after saying why (return 2). */
+/* Parse argv[1..] of a subcommand: options anywhere, "--" ends them, "--name=value" works. Positional
+ * arguments are collected in order into positional (at most `most`). description: paragraph for --help,
+ * printed with usage and the options' live defaults. Returns the number of positional arguments; -1 when help
+ * was printed (return 0 from the command); -2 on wrong usage after saying why (return 2). */
 int app_parse(const char *command, const char *description, const app_option *options, int argc, char **argv,
               const char **positional, int least, int most);
 

@@ -68,13 +68,12 @@ static json_t *edge_names(int bits) {
 
 static json_t *describe_model(const tbg_model *m) {
     const tbg_network_spec *s = &m->spec;
-    json_t *network =
-        json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:b}", "hidden", s->hidden,
-                  "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features",
-                  s->n_features, "edge_features", edge_names(s->edge_features), "harmonic_term",
-                  s->harmonic_term, "time_u", s->time_u, "tanh", s->tanh, "attention", s->attention,
-                  "coords_range", s->coords_range, "scale_per_nm", s->scale, "graded_d", s->graded_d,
-                  "virtual_sites", s->virtual_sites);
+    json_t *network = json_pack(
+        "{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:b}", "hidden", s->hidden,
+        "layers", s->layers, "features", tbg_feature_set_name(s->features), "n_features", s->n_features,
+        "edge_features", edge_names(s->edge_features), "harmonic_term", s->harmonic_term, "time_u", s->time_u,
+        "tanh", s->tanh, "attention", s->attention, "coords_range", s->coords_range, "scale_per_nm", s->scale,
+        "graded_d", s->graded_d, "smoothing_nm", s->smoothing, "virtual_sites", s->virtual_sites);
     char *scope_text = NULL;
     json_t *scope = tbg_scope_json(m, &scope_text) == TBG_OK ? json_loads(scope_text, 0, NULL) : NULL;
     free(scope_text);

@@ -9,7 +9,6 @@
 #include "base/path.h"
 #include "base/progress.h"
 #include "sample.h"
-#include "tbg/anneal.h"
 #include "tbg/file.h"
 #include "tbg/report.h"
 #include "tbg/status.h"
@@ -34,14 +33,13 @@ typedef struct {
     subject on;
     tbg_flow_options flow;
     tbg_checker *checker;
-    tbg_engine *annealing_engine; /* of a smoothed model; NULL: of another one */
-    const tbg_system *annealing_system;
-    tbg_anneal_options anneal;
+    sample_annealing annealing; /* of a smoothed model */
     /* of the present chunk, sample by sample */
     long first;
-    double *positions; /* [n][3 n_atoms] nm, as they came; of a smoothed model: annealed */
-    double *log_ratio; /* [n] what turns log q of the flow's sample into that of the positions */
-    char *text;        /* settings that decide the result */
+    double *positions;    /* [n][3 n_atoms] nm, as they came; of a smoothed model: annealed */
+    double *log_ratio;    /* [n] what turns log q of the flow's sample into that of the positions */
+    double *anneal_error; /* [n] its estimated error, nats */
+    char *text;           /* settings that decide the result */
     char warnings[TBG_WARNINGS_SIZE];
     sample_table table;
     long done;
@@ -51,32 +49,13 @@ typedef struct {
 
 static void release(work *w) {
     tbg_checker_free(w->checker);
-    tbg_engine_free(w->annealing_engine);
+    sample_annealing_close(&w->annealing);
     subject_close(&w->on);
     sample_table_free(&w->table);
     free(w->text);
 }
 
 /* ---- preparation ---- */
-
-/* n samples of a smoothed flow become positions of the force field; log_ratio: what turns exp(-u) / q into Z
- * / q. */
-static int anneal(work *w, long n) {
-    size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
-    double *y = TBG_NEW(double, (size_t)n *n3);
-    tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
-    int status = y && result ? TBG_OK : TBG_FAILED;
-    if (!status) {
-        memcpy(y, w->positions, (size_t)n * n3 * sizeof *y);
-        status = tbg_anneal(w->annealing_engine, w->on.molecule->n_atoms, &w->anneal, n, (uint64_t)w->first,
-                            y, w->positions, result);
-    }
-    for (long i = 0; i < n && !status; i++)
-        w->log_ratio[i] = -result[i].u - result[i].log_z;
-    free(y);
-    free(result);
-    return status;
-}
 
 /* What the flow hands over of the chunk, before any density is found: only valid configurations get one, the
  * others' divergences would be for nothing. */
@@ -92,7 +71,8 @@ static int arrive(void *context, int n, const int *sample, const double *const *
             w->positions[(size_t)sample[q] * n3 + k] = x[q][k] / w->on.model->spec.scale;
         last = sample[q] + 1;
     }
-    int status = w->annealing_engine ? anneal(w, last) : TBG_OK;
+    int status =
+        sample_anneal(&w->annealing, (uint64_t)w->first, last, w->positions, w->log_ratio, w->anneal_error);
     for (int q = 0; q < n && !status && wanted; q++) {
         memcpy(checked, w->positions + (size_t)sample[q] * n3, n3 * sizeof *checked);
         int verdict = tbg_check(w->checker, checked);
@@ -102,38 +82,21 @@ static int arrive(void *context, int n, const int *sample, const double *const *
     return status;
 }
 
-/* The annealing is to the energies' own force field where our dynamics has it, otherwise to the model's. */
-static int prepare_annealing(const settings *o, work *w) {
-    if (!(w->on.model->spec.smoothing > 0))
-        return TBG_OK;
-    int own = w->on.system && w->on.system->n_bonds && strcmp(w->on.system->forcefield, "gfn2-xtb");
-    w->annealing_system = own ? w->on.system : w->on.model_system;
-    tbg_anneal_defaults(&w->anneal);
-    w->anneal.smoothing = w->on.model->spec.smoothing;
-    w->anneal.temperature = own ? w->on.temperature : w->on.model->temperature;
-    w->anneal.seed = (uint64_t)o->seed;
-    w->anneal.threads = subject_threads(&o->on);
-    if (o->anneal_stages)
-        w->anneal.stages = (int)o->anneal_stages;
-    if (o->anneal_replicas)
-        w->anneal.replicas = (int)o->anneal_replicas;
-    return tbg_engine_create("native", w->on.molecule, w->annealing_system, (int)o->on.threads,
-                             &w->annealing_engine);
-}
-
 static int prepare(const settings *o, work *w) {
     const subject_request request = subject_ask(&o->on, o->what, !o->no_weights, "cannot be sampled with");
     TBG_TRY(subject_load(&request, &w->on));
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
     tbg_checker_set_mirror(w->checker, !w->on.model->spec.virtual_sites);
-    TBG_TRY(prepare_annealing(o, w));
+    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, (int)o->anneal_stages,
+                                  (int)o->anneal_replicas, &w->annealing));
     w->flow.wanted = arrive;
     w->flow.context = w;
     subject_warn(&w->on, "sample", sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature,
                             w->on.engine ? tbg_engine_name(w->on.engine) : "none",
-                            tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->text));
+                            tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->annealing,
+                            &w->text));
     return sample_table_create((long)o->n, w->on.molecule->n_atoms, &w->table);
 }
 
@@ -198,12 +161,14 @@ static int chunk(const settings *o, work *w, long first, long n) {
     double start = tbg_seconds(), flow_seconds = 0, energy_seconds = 0;
     w->positions = TBG_NEW(double, (size_t)n *n3);
     w->log_ratio = TBG_NEW(double, n);
-    int status = list && latent && x && result && w->positions && w->log_ratio
+    w->anneal_error = TBG_NEW(double, n);
+    int status = list && latent && x && result && w->positions && w->log_ratio && w->anneal_error
                      ? tbg_ensemble_create(w->on.molecule, n, &e)
                      : TBG_FAILED;
     for (long i = 0; i < n && !status; i++) {
         list[i] = w->on.conditioning;
         w->log_ratio[i] = 0;
+        w->anneal_error[i] = NAN;
     }
     if (!status) {
         w->first = first;
@@ -236,6 +201,7 @@ static int chunk(const settings *o, work *w, long first, long n) {
             t->reduced_energy[first + i] = e->reduced_energy[i];
             t->verdict[first + i] = e->verdict[i];
             t->error[first + i] = result[i].error;
+            t->anneal_error[first + i] = w->anneal_error[i];
             t->velocities[first + i] = result[i].velocities;
             t->divergences[first + i] = result[i].divergences;
         }
@@ -250,6 +216,7 @@ static int chunk(const settings *o, work *w, long first, long n) {
     tbg_ensemble_free(e);
     free(w->positions);
     free(w->log_ratio);
+    free(w->anneal_error);
     free(list);
     free(latent);
     free(x);
@@ -286,12 +253,14 @@ static int announce(const settings *o, const work *w) {
     const int threads = subject_threads(&o->on);
     const double left = (double)(w->table.n - w->done), looks = w->done ? 0 : fmin((double)o->check, left);
     tbg_flow_speed speed;
-    double seconds = 0;
+    double seconds = 0, annealing;
     if (!(left > 0))
         return TBG_OK;
     TBG_TRY(tbg_flow_measure(w->on.session, w->on.conditioning, threads, w->flow.weights, 0.1, &speed));
     if (w->on.engine)
         TBG_TRY(subject_energy_seconds(&w->on, threads, &seconds));
+    TBG_TRY(sample_annealing_seconds(&w->annealing, w->on.molecule, &annealing));
+    seconds += annealing;
     const double flow = tbg_flow_seconds(&w->flow, &speed);
     char text[32];
     app_duration(left * (flow + seconds) + looks * flow, text, sizeof text);
@@ -348,8 +317,8 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     tbg_ensemble *e;
     TBG_TRY(tbg_ensemble_create(w->on.molecule, w->done, &e));
     size_t n3 = 3 * (size_t)t->n_atoms;
-    double squares = 0, log_q = 0, velocities = 0;
-    long k = 0, looked = 0, compared = 0;
+    double squares = 0, log_q = 0, velocities = 0, annealing = 0;
+    long k = 0, looked = 0, compared = 0, annealed = 0;
     for (long i = 0; i < t->n; i++) {
         if (!t->have[i])
             continue;
@@ -358,6 +327,10 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
         e->reduced_energy[k] = t->reduced_energy[i];
         e->verdict[k++] = (unsigned char)t->verdict[i];
         velocities += t->velocities[i];
+        if (isfinite(t->anneal_error[i])) {
+            annealing += t->anneal_error[i] * t->anneal_error[i];
+            annealed++;
+        }
         if (!isnan(t->back_position[i])) {
             squares += t->back_position[i];
             if (!isnan(t->back_log_q[i])) {
@@ -379,6 +352,8 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     info->seconds_flow = t->seconds_flow;
     info->seconds_energy = t->seconds_energy;
     info->evaluations = w->done ? velocities / (double)w->done : NAN;
+    info->smoothing = w->on.model->spec.smoothing;
+    info->anneal_error = annealed ? sqrt(annealing / (double)annealed) : NAN;
     info->forward_backward_n = looked;
     info->forward_backward_position = looked ? sqrt(squares / (double)looked) : NAN;
     info->forward_backward_log_q = compared && e->weighted ? sqrt(log_q / (double)compared) : NAN;
@@ -418,6 +393,11 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
             fprintf(out, ", above the tolerance of %g in %ld samples", o->on.tolerance, inaccurate);
         fputc('\n', out);
     }
+    if (e->info.smoothing > 0)
+        fprintf(
+            out,
+            "noise of %g nm taken off by the force field: %.2g nats of random error in a log weight (rms)\n",
+            e->info.smoothing, e->info.anneal_error);
     if (e->info.forward_backward_n) {
         fprintf(out, "there and back (%ld samples): %.2g nm", e->info.forward_backward_n,
                 e->info.forward_backward_position);

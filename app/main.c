@@ -7,12 +7,15 @@
 
 const app_command app_commands[] = {
     {"build", "SEQ -o FILE.pdb", "all-atom start structure from a sequence", cmd_build},
-    {"energy", "FILE.pdb [FRAMES] --forcefield NAME", "energies and forces of many conformations", cmd_energy},
-    {"simulate", "SEQ|FILE.pdb|--list FILE:KEY --forcefield NAME --time NS -o DATA.nc", "Langevin dynamics and replica exchange",
-     cmd_simulate},
+    {"energy", "FILE.pdb [FRAMES] --forcefield NAME", "energies and forces of many conformations",
+     cmd_energy},
+    {"simulate", "SEQ|FILE.pdb|--list FILE:KEY --forcefield NAME --time NS -o DATA.nc",
+     "Langevin dynamics and replica exchange", cmd_simulate},
     {"train", "CONFIG.yaml [--resume] -o DIR", "train a model by flow matching", cmd_train},
-    {"sample", "SEQ|FILE.pdb --model FILE -n N -o DIR", "weighted equilibrium ensemble from a model", cmd_sample},
-    {"density", "SEQ|FILE.pdb FRAMES --model FILE [-o OUT.nc]", "log density of given conformations by a model", cmd_density},
+    {"sample", "SEQ|FILE.pdb --model FILE -n N -o DIR", "weighted equilibrium ensemble from a model",
+     cmd_sample},
+    {"density", "SEQ|FILE.pdb FRAMES --model FILE [-o OUT.nc]",
+     "log density of given conformations by a model", cmd_density},
     {"evaluate", "DIR... --reference DATA.nc|DIR", "compare ensembles with references", cmd_evaluate},
     {"reference", "DATA.nc... -o REF.nc", "a small reference with the figures of all frames", cmd_reference},
     {"report", "DIR", "self-contained HTML report of an ensemble", cmd_report},
@@ -22,7 +25,8 @@ const app_command app_commands[] = {
     {0}};
 
 static void print_usage(FILE *out) {
-    fprintf(out, "tbg " TBG_VERSION ": weighted equilibrium ensembles of peptides from a transferable Boltzmann generator\n\n"
+    fprintf(out, "tbg " TBG_VERSION
+                 ": weighted equilibrium ensembles of peptides from a transferable Boltzmann generator\n\n"
                  "usage: tbg COMMAND [options]        tbg COMMAND --help for each\n\n");
     for (const app_command *c = app_commands; c->name; c++)
         fprintf(out, "  %-9s %s\n", c->name, c->summary);

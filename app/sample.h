@@ -1,6 +1,8 @@
 /* sample.h: what the parts of `tbg sample` share. */
 #ifndef TBG_APP_SAMPLE_H
 #define TBG_APP_SAMPLE_H
+#include "subject.h"
+#include "tbg/anneal.h"
 #include "tbg/energy.h"
 #include "tbg/ensemble.h"
 #include "tbg/flow.h"
@@ -15,6 +17,7 @@ typedef struct {
     double *log_q;       /* [n] in nm; NaN without weights */
     double *reduced_energy;
     double *error;                       /* [n] estimated error of log_q, nats */
+    double *anneal_error;                /* [n] and of the annealing, random; NaN: not smoothed */
     double *verdict;                     /* [n] TBG_VALID ... */
     double *velocities, *divergences;    /* [n] evaluations */
     double *back_position, *back_log_q;  /* [n] there and back: mean square per component, nm^2; difference of
@@ -23,6 +26,24 @@ typedef struct {
 } sample_table;
 int sample_table_create(long n, int n_atoms, sample_table *t);
 void sample_table_free(sample_table *t);
+
+/* ---- smoothed models (sample_anneal.c) ---- */
+
+typedef struct {
+    tbg_engine *engine; /* NULL: the model is not smoothed, and nothing below does anything */
+    tbg_anneal_options options;
+    int n_atoms;
+} sample_annealing;
+/* stages, replicas: 0: the usual ones. on: must outlive it. */
+int sample_annealing_open(const subject *on, int threads, uint64_t seed, int stages, int replicas,
+                          sample_annealing *a);
+void sample_annealing_close(sample_annealing *a);
+/* Samples first .. first + n - 1: positions [n][n_atoms][3] nm, in place; log_ratio, [n]: what turns the
+ * flow's log q into one whose exp(-u) / q is the weight; error, [n]: its estimated standard error, nats. */
+int sample_anneal(const sample_annealing *a, uint64_t first, long n, double *positions, double *log_ratio,
+                  double *error);
+/* What one sample costs, measured. */
+int sample_annealing_seconds(const sample_annealing *a, const tbg_molecule *molecule, double *seconds);
 
 /* ---- finished chunks on disk: DIR/partial/chunk-FIRST.safetensors (sample_store.c) ---- */
 
@@ -61,5 +82,5 @@ int sample_refine(const sample_refine_request *q, const sample_table *t, const t
 /* Settings that decide the result, as text. */
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,
-                    const tbg_flow_options *flow, char **text);
+                    const tbg_flow_options *flow, const sample_annealing *annealing, char **text);
 #endif

@@ -17,22 +17,27 @@ static uint64_t hash(uint64_t h, const void *data, size_t n) {
 
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,
-                    const tbg_flow_options *flow, char **text) {
-    char sequence[1024];
+                    const tbg_flow_options *flow, const sample_annealing *annealing, char **text) {
+    char sequence[1024], noise[256] = "";
+    const tbg_anneal_options *a = &annealing->options;
     tbg_molecule_sequence(molecule, sequence, sizeof sequence);
     uint64_t h = hash(14695981039346656037ULL, model->values, model->n_parameters * sizeof(float));
     h = hash(h, &model->spec.scale, sizeof model->spec.scale);
     h = hash(h, &model->spec.graded_d, sizeof model->spec.graded_d);
     if (model->spec.virtual_sites)
         h = hash(h, &model->spec.virtual_sites, sizeof model->spec.virtual_sites);
+    if (annealing->engine)
+        snprintf(noise, sizeof noise,
+                 ", annealing %.17g nm %.17g K, %d replicas, %d stages of %d steps of %.17g, %d",
+                 a->smoothing, a->temperature, a->replicas, a->stages, a->steps, a->step, a->newton);
     for (int i = 0; i < molecule->n_atoms; i++) /* their order matters, positions do not */
         h = hash(h, molecule->atoms[i].name, strlen(molecule->atoms[i].name) + 1);
     int n = asprintf(text,
                      "molecule %s, force field %s, %.17g K, seed %" PRIu64 ", model %016" PRIx64
                      ", %s, energies by %s, "
-                     "solver %s %.17g %d, log q %d %.17g %d, d %.17g",
+                     "solver %s %.17g %d, log q %d %.17g %d, d %.17g%s",
                      sequence, forcefield, temperature, seed, h, backend, engine,
                      tbg_solver_name(flow->solver), flow->solver_tolerance, flow->steps, flow->weights,
-                     flow->tolerance, flow->most_refinements, flow->graded_d);
+                     flow->tolerance, flow->most_refinements, flow->graded_d, noise);
     return n < 0 ? tbg_fail(TBG_FAILED, "out of memory") : TBG_OK;
 }

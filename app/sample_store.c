@@ -13,14 +13,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_COLUMNS = 8 };
+enum { N_COLUMNS = 9 };
 static const char *const column_names[N_COLUMNS] = {"log_q",         "reduced_energy", "error",
                                                     "verdict",       "velocities",     "divergences",
-                                                    "back_position", "back_log_q"};
+                                                    "back_position", "back_log_q",     "anneal_error"};
 
 static double *column(const sample_table *t, int k) {
-    double *const columns[N_COLUMNS] = {t->log_q,      t->reduced_energy, t->error,         t->verdict,
-                                        t->velocities, t->divergences,    t->back_position, t->back_log_q};
+    double *const columns[N_COLUMNS] = {t->log_q,         t->reduced_energy, t->error,
+                                        t->verdict,       t->velocities,     t->divergences,
+                                        t->back_position, t->back_log_q,     t->anneal_error};
     return columns[k];
 }
 
@@ -28,7 +29,7 @@ int sample_table_create(long n, int n_atoms, sample_table *t) {
     *t = (sample_table){.n = n, .n_atoms = n_atoms};
     double **const columns[N_COLUMNS] = {&t->log_q,         &t->reduced_energy, &t->error,
                                          &t->verdict,       &t->velocities,     &t->divergences,
-                                         &t->back_position, &t->back_log_q};
+                                         &t->back_position, &t->back_log_q,     &t->anneal_error};
     t->have = TBG_NEW(unsigned char, n);
     t->positions = tbg_alloc((size_t)n, 3 * (size_t)n_atoms * sizeof(double));
     int good = t->have && t->positions;

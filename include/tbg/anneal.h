@@ -36,7 +36,7 @@ int tbg_anneal_check(const tbg_anneal_options *options);
 typedef struct {
     double log_z;      /* ln of the estimate of Z(y), x in nm; -Inf where no replica had a finite energy */
     double u;          /* reduced energy U/kT of the x that was kept */
-    double spread;     /* standard deviation of ln w_k over the replicas */
+    double error;      /* estimated standard error of log_z, from the replicas; NAN for one */
     double acceptance; /* of the Hamiltonian moves */
     int newton;        /* steps of the minimisation; the most there may be: it did not arrive */
 } tbg_anneal_result;

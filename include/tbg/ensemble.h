@@ -29,6 +29,8 @@ typedef struct {
     char model[256], backend[64], forcefield[32], engine[32], sequence[64];
     double temperature; /* K */
     uint64_t seed;
+    double smoothing;    /* nm: noise that the force field took off the flow's samples (tbg/anneal.h) */
+    double anneal_error; /* its random error in a log weight, nats, rms */
     double seconds_flow, seconds_energy;
     double evaluations;               /* velocities per sample */
     double forward_backward_position; /* rms of x0 - back(forth(x0)), nm */

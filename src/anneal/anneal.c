@@ -17,7 +17,7 @@ void tbg_anneal_defaults(tbg_anneal_options *o) {
     *o = (tbg_anneal_options){.smoothing = 0.02,
                               .temperature = 300,
                               .replicas = 16,
-                              .stages = 8,
+                              .stages = 16,
                               .steps = 4,
                               .step = 0.4,
                               .newton = 12,
@@ -197,9 +197,9 @@ static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_a
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     const replicas *r = &W->of[i];
     const tbg_harmonic *h = &W->h[i];
-    double largest = -INFINITY, sum = 0, mean = 0, squares = 0, uniform, so_far = 0;
-    size_t finite = 0, kept = 0;
-    *result = (tbg_anneal_result){.log_z = -INFINITY, .u = NAN, .spread = NAN, .newton = h->newton};
+    double largest = -INFINITY, sum = 0, squares = 0, uniform, so_far = 0;
+    size_t kept = 0;
+    *result = (tbg_anneal_result){.log_z = -INFINITY, .u = NAN, .error = NAN, .newton = h->newton};
     for (size_t k = 0; k < K; k++) {
         result->acceptance += r->taken[k] / (double)K;
         if (isfinite(r->log_w[k]))
@@ -207,12 +207,11 @@ static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_a
     }
     for (size_t k = 0; k < K; k++)
         if (isfinite(r->log_w[k])) {
-            sum += exp(r->log_w[k] - largest);
-            mean += r->log_w[k];
-            squares += r->log_w[k] * r->log_w[k];
-            finite++;
+            double w = exp(r->log_w[k] - largest);
+            sum += w;
+            squares += w * w;
         }
-    if (!finite || h->failed) {
+    if (!(sum > 0) || h->failed) {
         for (size_t a = 0; a < n; a++)
             x[a] = NAN;
         return;
@@ -225,11 +224,10 @@ static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_a
             if ((so_far += exp(r->log_w[k] - largest)) > uniform * sum)
                 break;
         }
-    mean /= (double)finite;
     result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + largest + log(sum / (double)K);
     result->u = r->u[kept];
-    result->spread =
-        finite > 1 ? sqrt(fmax(0, squares - (double)finite * mean * mean) / ((double)finite - 1)) : NAN;
+    if (K > 1) /* of the mean of K weights, relative */
+        result->error = sqrt(fmax(0, (double)K * squares / (sum * sum) - 1) / ((double)K - 1));
     place(W, i, r->z, W->A.batch);
     memcpy(x, W->A.batch + kept * n, n * sizeof *x);
     for (size_t d = 0; d < 3; d++) {

@@ -29,6 +29,7 @@ int tbg_ensemble_create(const tbg_molecule *molecule, long n, tbg_ensemble **out
     }
     for (long i = 0; i < n; i++)
         e->log_q[i] = e->reduced_energy[i] = NAN;
+    e->info.anneal_error = NAN;
     e->info.forward_backward_position = e->info.forward_backward_log_q = NAN;
     e->info.seconds_flow = e->info.seconds_energy = e->info.evaluations = NAN;
     tbg_molecule_sequence(molecule, e->info.sequence, sizeof e->info.sequence);

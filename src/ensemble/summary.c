@@ -306,6 +306,10 @@ json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
                         i->seed <= INT64_MAX ? json_integer((json_int_t)i->seed) : json_string(seed));
     json_object_set_new(j, "seconds_flow", tbg_ensemble_json_real(i->seconds_flow));
     json_object_set_new(j, "seconds_energy", tbg_ensemble_json_real(i->seconds_energy));
+    if (i->smoothing > 0) {
+        json_object_set_new(j, "smoothing_nm", json_real(i->smoothing));
+        json_object_set_new(j, "anneal_error_nats", tbg_ensemble_json_real(i->anneal_error));
+    }
     json_object_set_new(j, "evaluations_per_sample", tbg_ensemble_json_real(i->evaluations));
     json_object_set_new(j, "forward_backward_position_nm",
                         tbg_ensemble_json_real(i->forward_backward_position));

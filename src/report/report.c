@@ -333,10 +333,19 @@ static void making_table(tbg_text *t, const tbg_plot_data *d) {
     tbg_text_add(
         t,
         "<section><h2>How it was made</h2><p>Latent points of a Gaussian were pushed through a continuous "
-        "normalizing flow%s. Samples with wrong bonds or stereocentres were dropped.</p><table>",
-        s->weighted ? "; each sample x has the weight exp(&minus;U(x)/kT)&thinsp;/&thinsp;q(x), q being the "
-                      "flow&rsquo;s exact density"
-                    : "");
+        "normalizing flow%s%s. Samples with wrong bonds or stereocentres were dropped.</p><table>",
+        i->smoothing > 0
+            ? ", which makes positions with a little noise, and the force field took the noise off by "
+              "annealed importance sampling"
+            : "",
+        s->weighted && i->smoothing > 0 ? "; each sample has the weight Z(y)&thinsp;/&thinsp;q(y), q being "
+                                          "the flow&rsquo;s exact density of the "
+                                          "noisy positions y and Z the force field&rsquo;s weight of all "
+                                          "molecules that they may have come from"
+        : s->weighted
+            ? "; each sample x has the weight exp(&minus;U(x)/kT)&thinsp;/&thinsp;q(x), q being the "
+              "flow&rsquo;s exact density"
+            : "");
     text_row(t, "Molecule", i->sequence);
     tbg_text_add(t, "<tr><td>Atoms</td><td>%d</td></tr>", d->ensemble->n_atoms);
     text_row(t, "Model", i->model);
@@ -346,6 +355,10 @@ static void making_table(tbg_text *t, const tbg_plot_data *d) {
     if (i->temperature > 0)
         number_row(t, "Temperature", i->temperature, 4, "K");
     tbg_text_add(t, "<tr><td>Random seed</td><td>%llu</td></tr>", (unsigned long long)i->seed);
+    if (i->smoothing > 0) {
+        number_row(t, "Noise taken off by the force field", i->smoothing, 2, "nm");
+        number_row(t, "Its random error in a log weight", i->anneal_error, 2, "nats");
+    }
     number_row(t, "Field evaluations per sample", i->evaluations, 3, "");
     if (i->forward_backward_n > 0) {
         tbg_text_add(t, "<tr><td>Forth and back through the flow</td><td>");
