@@ -177,6 +177,30 @@ static void bonded_pairs(void **state) {
         assert_true(fabs(c->pair_mean[a.i * n + a.k] - third_side(p, q, a.angle)) < 1e-12);
         assert_true(fabs(c->pair_width[a.i * n + a.k] / want - 1) < 1e-6);
     }
+    /* Smoothed: mean and width of a pair whose length is normal and whose atoms have noise, drawn. */
+    spec.smoothing = 0.02;
+    tbg_conditioning *smooth;
+    assert_ok(tbg_conditioning_create(&spec, m, system, 300, &smooth));
+    for (int k = 0; k < n * n; k++)
+        assert_true(smooth->bond_class[k] == c->bond_class[k] &&
+                    (smooth->pair_width[k] > 0) == (c->pair_width[k] > 0));
+    for (int k = 0; k < 4; k++) {
+        enum { DRAWS = 40000 };
+        tbg_bond_term b = system->bonds[k * system->n_bonds / 4];
+        double draw[4 * DRAWS], sum = 0, squares = 0, m0 = c->pair_mean[b.i * n + b.j],
+                                w0 = c->pair_width[b.i * n + b.j];
+        tbg_random_normal(1, TBG_STREAM(TBG_STREAM_TEST, k), 0, 4 * DRAWS, draw);
+        for (int i = 0; i < DRAWS; i++) {
+            const double *z = draw + 4 * i, s = 7 * 0.02 * sqrt(2);
+            double x = m0 + w0 * z[0] + s * z[1], r = sqrt(x * x + s * s * (z[2] * z[2] + z[3] * z[3]));
+            sum += r / DRAWS;
+            squares += r * r / DRAWS;
+        }
+        double mean = smooth->pair_mean[b.i * n + b.j], width = smooth->pair_width[b.i * n + b.j];
+        assert_true(fabs(mean - sum) < 0.25 * (sum - m0) &&
+                    fabs(width / sqrt(squares - sum * sum) - 1) < 0.06);
+    }
+    tbg_conditioning_free(smooth);
     /* A C-H bond is about 0.109 nm, 0.0027 nm wide at 300 K. */
     int ca = tbg_molecule_find(m, 1, "CA"), ha = tbg_molecule_find(m, 1, "HA");
     assert_true(fabs(c->pair_mean[ca * n + ha] / 7 - 0.109) < 1e-4);

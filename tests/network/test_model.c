@@ -69,10 +69,12 @@ static void initialisation(void **state) {
 static char folder[] = "/tmp/tbg-test-model-XXXXXX";
 static char path[128];
 
+static double not_smoothed = 0, smoothed = 0.0251;
+
 static void write_and_read(void **state) {
-    (void)state;
     tbg_network_spec spec = improved_spec();
     spec.virtual_sites = 1;
+    spec.smoothing = *(double *)*state;
     tbg_model *m = made_up_model(&spec, 3), *copy, *read;
     m->temperature = 310.15;
     m->forcefield = strdup("amber14-obc1");
@@ -91,7 +93,7 @@ static void write_and_read(void **state) {
                 a.n_features == b.n_features && a.time_u == b.time_u && a.edge_features == b.edge_features &&
                 a.harmonic_term == b.harmonic_term && a.tanh == b.tanh && a.attention == b.attention &&
                 a.coords_range == b.coords_range && a.scale == b.scale && a.graded_d == b.graded_d &&
-                a.virtual_sites == b.virtual_sites);
+                a.virtual_sites == b.virtual_sites && a.smoothing == b.smoothing);
     assert_non_null(tbg_model_tensor(read, "egnn.gcl_2.harmonic_gate.weight"));
     assert_null(tbg_model_tensor(read, "egnn.gcl_3.edge_mlp.0.weight"));
     tbg_model_free(m);
@@ -159,6 +161,8 @@ static void bad_specifications(void **state) {
     REFUSED(s.features = 9);
     REFUSED(s.features = TBG_FEATURES_FULL);
     REFUSED(s.edge_features = 16);
+    REFUSED(s.smoothing = -0.01);
+    REFUSED(s.smoothing = NAN);
     REFUSED(s.scale = NAN);
     REFUSED(s.scale = -1);
     REFUSED(s.coords_range = 0);
@@ -180,9 +184,12 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(published_counts), cmocka_unit_test(initialisation),
-        cmocka_unit_test(write_and_read),   cmocka_unit_test(hostile_files),
-        cmocka_unit_test(nan_in_a_model),   cmocka_unit_test(bad_specifications)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(published_counts),
+                                       cmocka_unit_test(initialisation),
+                                       cmocka_unit_test_prestate(write_and_read, &smoothed),
+                                       cmocka_unit_test_prestate(write_and_read, &not_smoothed),
+                                       cmocka_unit_test(hostile_files),
+                                       cmocka_unit_test(nan_in_a_model),
+                                       cmocka_unit_test(bad_specifications)};
     return cmocka_run_group_tests_name("model", tests, start, stop);
 }

@@ -132,6 +132,42 @@ static void interpolation(void **state) {
     tbg_data_free(&data);
 }
 
+/* x1 is the frame and mean-free normal noise of its own, another one each time the frame is drawn; frames,
+ * prior and times stay as they are. */
+static void smoothing(void **state) {
+    (void)state;
+    enum { N = 256 };
+    tbg_data data;
+    tbg_training_batch a, b;
+    tbg_batch_recipe r = plain;
+    make_data(&data, 1, (const int[]){7}, (const int64_t[]){1});
+    assert_ok(tbg_training_batch_create(N, 7, &a));
+    assert_ok(tbg_training_batch_create(N, 7, &b));
+    assert_ok(tbg_training_batch_fill(&r, &data, 3, 1, &a));
+    r.smoothing = 0.2;
+    assert_ok(tbg_training_batch_fill(&r, &data, 3, 2, &b));
+    double sum = 0, with_prior = 0, freedom = N * 18;
+    for (int i = 0; i < N; i++) {
+        double mean[3] = {0}, first = 0;
+        assert_true(a.frame[i] == b.frame[i] && a.t[i] == b.t[i]);
+        for (int k = 0; k < 21; k++) {
+            double e = b.x1[21 * i + k] - a.x1[21 * i + k];
+            sum += e * e;
+            with_prior += e * b.x0[21 * i + k];
+            mean[k % 3] += e;
+            first += e * (b.x1[k] - a.x1[k]);
+            assert_true(a.x0[21 * i + k] == b.x0[21 * i + k]);
+        }
+        assert_true(fabs(mean[0]) + fabs(mean[1]) + fabs(mean[2]) < 1e-12);
+        assert_true(!i || fabs(first) < 0.04 * 18);
+    }
+    assert_true(fabs(sum / freedom / 0.04 - 1) < 5 * sqrt(2 / freedom));
+    assert_true(fabs(with_prior / freedom / 0.2) < 5 / sqrt(freedom));
+    tbg_training_batch_free(&a);
+    tbg_training_batch_free(&b);
+    tbg_data_free(&data);
+}
+
 /* Kolmogorov-Smirnov distance of `value` to uniform. */
 static int compare_doubles(const void *a, const void *b) {
     double d = *(const double *)a - *(const double *)b;
@@ -295,6 +331,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(permutation_is_one),
                                        cmocka_unit_test(every_molecule_and_every_frame),
                                        cmocka_unit_test(interpolation),
+                                       cmocka_unit_test(smoothing),
                                        cmocka_unit_test(times),
                                        cmocka_unit_test(weighted_frames),
                                        cmocka_unit_test(random_molecules_by_weight),

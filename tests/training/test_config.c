@@ -80,6 +80,7 @@ static void refusals(void **state) {
         {"iterations: 100", "iterations: 100\n  align: maybe", "run.yaml:8"},
         {"preset: ad-full", "preset: ad-ful", "run.yaml:1"},
         {"preset: ad-full", "preset: ad-full, depth: 3", "depth"},
+        {"preset: ad-full", "preset: ad-full, smoothing: -0.1", "smoothing"},
         {"preset: ad-full", "preset: ad-full, scale: big", "unit-variance"},
         {"preset: ad-full", "preset: ad-full, scale: -1", "scale"},
         {"preset: ad-full", "preset: ad-full, features: atoms", "atoms"},
