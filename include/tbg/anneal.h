@@ -46,4 +46,19 @@ typedef struct {
  * not finite gives log_z -Inf. errors: TBG_INPUT: options; TBG_FAILED: "interrupted". */
 int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n, uint64_t first,
                const double *y, double *x, tbg_anneal_result *result);
+
+/* The same the other way round. For x of density exp(-u), with y drawn by tbg_anneal_smooth, the estimate of Z(y) has x
+ * among its replicas: replica 0 is x's own path, run backwards (the moves are reversible: from x at lambda = 1, move,
+ * weight, next lambda, ..), the others are fresh. Paths, momenta and y have then exactly the distribution that they have
+ * in annealed samples (y, x) weighted by their estimates, given x (Andrieu, Doucet and Holenstein, J. R. Stat. Soc. B 72,
+ * 269 (2010)): among these a chain that goes from sample to sample by their weights may draw all but x anew. With f(x) the
+ * density of the x that q and tbg_anneal make, E[q(y) exp(-u(x)) / estimate] = f(x), for any number of replicas, stages
+ * and steps. */
+/* y = x + s n, mean removed: y given x. number: [n], decides with the seed the random numbers of each configuration. */
+void tbg_anneal_smooth(int n_atoms, const tbg_anneal_options *options, long n, const uint64_t *number,
+                       const double *x, double *y);
+/* x, y: [n][n_atoms][3] nm; where their centres are does not matter. result: [n]; u: of x. log_z is -Inf where x or y is
+ * not finite. errors: as tbg_anneal's. */
+int tbg_anneal_reverse(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
+                       const uint64_t *number, const double *x, const double *y, tbg_anneal_result *result);
 #endif

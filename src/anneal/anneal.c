@@ -56,19 +56,35 @@ typedef struct {
     double *z, *force, *phi;                 /* where they are; force: -d phi/dz; [K] */
     double *trial, *trial_force, *trial_phi; /* where the move leads */
     double *p, *energy, *u, *trial_u, *log_w, *taken;
+    double *lambda; /* [K] of the present move */
 } replicas;
 
 typedef struct {
     tbg_annealer A;
     tbg_harmonic h[BLOCK];
     replicas of[BLOCK];
-    double *slab;
+    int kept; /* 1: replica 0 runs backwards from a given x */
+    double kept_u[BLOCK];
 } annealer;
 
 /* Addresses: stream by configuration; in it stage 0 is the start, stage l + 1 the momenta of stage l, then
- * what accepts; last the choice. */
+ * what accepts; last the choice. Beyond all of them the noise of y, and the centre of a kept x. */
+static const uint64_t noise = (uint64_t)1 << 60, centre_noise = (uint64_t)1 << 61;
 static uint64_t address(const tbg_annealer *A, int stage) {
     return (uint64_t)stage * ((uint64_t)A->n3 + 8) * (uint64_t)A->o->replicas;
+}
+
+/* Mean of coordinate d (0 .. 2) over atoms. */
+static double mean_of(size_t n, size_t d, const double *x) {
+    double sum = 0;
+    for (size_t a = d; a < n; a += 3)
+        sum += x[a];
+    return sum / ((double)n / 3);
+}
+
+static void shift(size_t n, size_t d, double by, double *x) {
+    for (size_t a = d; a < n; a += 3)
+        x[a] += by;
 }
 
 /* Positions of the trial points into the batch: x* + L^-T z. z is spoilt and restored by the caller's copy.
@@ -119,9 +135,11 @@ static int evaluate(annealer *W, int m, int trial) {
     return TBG_OK;
 }
 
-static void kick(size_t size, double h, double lambda, const double *z, const double *force, double *p) {
-    for (size_t k = 0; k < size; k++)
-        p[k] += h * (lambda * force[k] - z[k]);
+static void kick(size_t n, size_t K, double h, const double *lambda, const double *z, const double *force,
+                 double *p) {
+    for (size_t a = 0; a < n * K; a += K)
+        for (size_t k = 0; k < K; k++)
+            p[a + k] += h * (lambda[k] * force[a + k] - z[a + k]);
 }
 
 /* out[k] = sum over coordinates of (a^2 + b^2) / 2. */
@@ -133,21 +151,34 @@ static void half_squares(size_t n, size_t K, const double *a, const double *b, d
             out[k] += 0.5 * (a[c * K + k] * a[c * K + k] + b[c * K + k] * b[c * K + k]);
 }
 
-static void begin_move(annealer *W, int i, int l, double lambda, double before, uint64_t number) {
+/* lambda_l; l: 0 .. stages. */
+static double lambda_of(const annealer *W, int l) {
+    return (double)l / W->A.o->stages;
+}
+
+/* Forward replicas: ln w of lambda_l to lambda_l+1, then the move at lambda_l+1. The kept replica goes
+ * through the same in the opposite order: the move at lambda_S-l, then (end_move) ln w of lambda_S-l-1 to
+ * lambda_S-l. */
+static void begin_move(annealer *W, int i, int l, uint64_t number) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     replicas *r = &W->of[i];
-    for (size_t k = 0; k < K; k++)
-        r->log_w[k] -= (lambda - before) * r->phi[k];
+    for (size_t k = 0; k < K; k++) {
+        r->lambda[k] = lambda_of(W, l + 1);
+        if (W->kept && !k)
+            r->lambda[k] = lambda_of(W, W->A.o->stages - l);
+        else
+            r->log_w[k] -= (lambda_of(W, l + 1) - lambda_of(W, l)) * r->phi[k];
+    }
     tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number), address(&W->A, l + 1), n * K,
                       r->p);
     half_squares(n, K, r->p, r->z, r->energy);
     for (size_t k = 0; k < K; k++)
-        r->energy[k] += lambda * r->phi[k];
+        r->energy[k] += r->lambda[k] * r->phi[k];
     memcpy(r->trial, r->z, n * K * sizeof(double));
     memcpy(r->trial_force, r->force, n * K * sizeof(double));
 }
 
-static void end_move(annealer *W, int i, int l, double lambda, uint64_t number) {
+static void end_move(annealer *W, int i, int l, uint64_t number) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     replicas *r = &W->of[i];
     double *after = r->energy + K, *uniform = after + K; /* the scratch of place() */
@@ -155,7 +186,7 @@ static void end_move(annealer *W, int i, int l, double lambda, uint64_t number) 
     tbg_random_uniform(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number), address(&W->A, l + 1) + n * K, K,
                        uniform);
     for (size_t k = 0; k < K; k++) {
-        after[k] += lambda * r->trial_phi[k];
+        after[k] += r->lambda[k] * r->trial_phi[k];
         if (!(log(uniform[k]) < r->energy[k] - after[k])) /* true for NaN */
             continue;
         for (size_t c = 0; c < n; c++) {
@@ -166,52 +197,78 @@ static void end_move(annealer *W, int i, int l, double lambda, uint64_t number) 
         r->u[k] = r->trial_u[k];
         r->taken[k] += 1.0 / W->A.o->stages;
     }
+    const int from = W->A.o->stages - l;
+    if (W->kept)
+        r->log_w[0] -= (lambda_of(W, from) - lambda_of(W, from - 1)) * r->phi[0];
 }
 
-static int stage(annealer *W, int l, int m, uint64_t first) {
-    const size_t size = W->A.n3 * (size_t)W->A.o->replicas;
-    const double lambda = (l + 1.0) / W->A.o->stages, before = (double)l / W->A.o->stages, h = W->A.o->step;
+static int stage(annealer *W, int l, int m, const uint64_t *number) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    const double h = W->A.o->step;
 #pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
     for (int i = 0; i < m; i++)
-        begin_move(W, i, l, lambda, before, first + (uint64_t)i);
+        begin_move(W, i, l, number[i]);
     for (int step = 0; step < W->A.o->steps; step++) {
 #pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
         for (int i = 0; i < m; i++) {
             replicas *r = &W->of[i];
-            kick(size, step ? h : 0.5 * h, lambda, r->trial, r->trial_force, r->p);
-            for (size_t k = 0; k < size; k++)
+            kick(n, K, step ? h : 0.5 * h, r->lambda, r->trial, r->trial_force, r->p);
+            for (size_t k = 0; k < n * K; k++)
                 r->trial[k] += h * r->p[k];
         }
         TBG_TRY(evaluate(W, m, 1));
     }
 #pragma omp parallel for num_threads(W->A.threads) if (W->A.threads > 1) schedule(static)
     for (int i = 0; i < m; i++) {
-        kick(size, 0.5 * h, lambda, W->of[i].trial, W->of[i].trial_force, W->of[i].p);
-        end_move(W, i, l, lambda, first + (uint64_t)i);
+        replicas *r = &W->of[i];
+        kick(n, K, 0.5 * h, r->lambda, r->trial, r->trial_force, r->p);
+        end_move(W, i, l, number[i]);
     }
     return TBG_OK;
 }
 
-/* Mean of the replicas' weights, and the one that is kept. */
-static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_anneal_result *result) {
+/* Mean of the replicas' weights; the largest of them is *largest, the sum relative to it *sum (0: there is no
+ * estimate). */
+static void average(const annealer *W, int i, double *largest, double *sum, tbg_anneal_result *result) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     const replicas *r = &W->of[i];
     const tbg_harmonic *h = &W->h[i];
-    double largest = -INFINITY, sum = 0, squares = 0, uniform, so_far = 0;
-    size_t kept = 0;
+    double squares = 0;
     *result = (tbg_anneal_result){.log_z = -INFINITY, .u = NAN, .error = NAN, .newton = h->newton};
+    *largest = -INFINITY;
+    *sum = 0;
     for (size_t k = 0; k < K; k++) {
         result->acceptance += r->taken[k] / (double)K;
         if (isfinite(r->log_w[k]))
-            largest = fmax(largest, r->log_w[k]);
+            *largest = fmax(*largest, r->log_w[k]);
     }
+    if (h->failed || (W->kept && !isfinite(r->log_w[0])))
+        return;
     for (size_t k = 0; k < K; k++)
         if (isfinite(r->log_w[k])) {
-            double w = exp(r->log_w[k] - largest);
-            sum += w;
+            double w = exp(r->log_w[k] - *largest);
+            *sum += w;
             squares += w * w;
         }
-    if (!(sum > 0) || h->failed) {
+    if (!(*sum > 0))
+        return;
+    result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + *largest + log(*sum / (double)K);
+    if (K > 1) /* of the mean of K weights, relative */
+        result->error = sqrt(fmax(0, (double)K * squares / (*sum * *sum) - 1) / ((double)K - 1));
+}
+
+/* The result, and without a kept replica the one that becomes x. */
+static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_anneal_result *result) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    const replicas *r = &W->of[i];
+    double largest, sum, uniform, so_far = 0;
+    size_t kept = 0;
+    average(W, i, &largest, &sum, result);
+    if (W->kept) {
+        result->u = W->kept_u[i];
+        return;
+    }
+    if (!(sum > 0)) {
         for (size_t a = 0; a < n; a++)
             x[a] = NAN;
         return;
@@ -224,39 +281,58 @@ static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_a
             if ((so_far += exp(r->log_w[k] - largest)) > uniform * sum)
                 break;
         }
-    result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + largest + log(sum / (double)K);
     result->u = r->u[kept];
-    if (K > 1) /* of the mean of K weights, relative */
-        result->error = sqrt(fmax(0, (double)K * squares / (sum * sum) - 1) / ((double)K - 1));
     place(W, i, r->z, W->A.batch);
     memcpy(x, W->A.batch + kept * n, n * sizeof *x);
-    for (size_t d = 0; d < 3; d++) {
-        double centre = 0;
-        for (size_t a = d; a < n; a += 3)
-            centre += x[a] / ((double)n / 3);
-        for (size_t a = d; a < n; a += 3)
-            x[a] -= centre;
+    for (size_t d = 0; d < 3; d++)
+        shift(n, d, -mean_of(n, d, x), x);
+}
+
+/* Replica 0 begins where x is, its centre drawn around that of y: under exp(-u(x)) N(x; y, s^2) it is normal
+ * and independent of the rest. */
+static void keep(annealer *W, int i, uint64_t number, const double *x) {
+    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
+    const tbg_harmonic *h = &W->h[i];
+    double *away = h->step, centre[3];
+    memcpy(away, x, n * sizeof *x);
+    tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number), centre_noise, 3, centre);
+    for (size_t d = 0; d < 3; d++)
+        shift(n, d, mean_of(n, d, h->y) - mean_of(n, d, x) + centre[d] / sqrt(W->A.precision * (double)n / 3),
+              away);
+    for (size_t a = 0; a < n; a++)
+        away[a] -= h->centre[a];
+    for (size_t a = 0; a < n; a++) { /* z = L^T (x - x*) */
+        double z = 0;
+        for (size_t b = a; b < n; b++)
+            z += h->factor[b * n + a] * away[b];
+        W->of[i].z[a * K] = z;
     }
 }
 
-static int block(annealer *W, int m, uint64_t first, const double *y, double *x, tbg_anneal_result *result) {
+/* kept: [m][n3] the positions of the kept replicas, or NULL. */
+static int block(annealer *W, int m, const uint64_t *number, const double *y, const double *kept, double *x,
+                 tbg_anneal_result *result) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     for (int i = 0; i < m; i++) {
         W->h[i].y = y + (size_t)i * n;
-        tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, first + (uint64_t)i), address(&W->A, 0),
-                          n * K, W->of[i].z);
+        tbg_random_normal(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number[i]), address(&W->A, 0), n * K,
+                          W->of[i].z);
         memset(W->of[i].log_w, 0, K * sizeof(double));
         memset(W->of[i].taken, 0, K * sizeof(double));
     }
     TBG_TRY(tbg_harmonic_find(&W->A, m, W->h));
+    for (int i = 0; i < m && kept; i++)
+        keep(W, i, number[i], kept + (size_t)i * n);
     TBG_TRY(evaluate(W, m, 0));
+    for (int i = 0; i < m; i++)
+        W->kept_u[i] = W->of[i].u[0];
     for (int l = 0; l < W->A.o->stages; l++) {
         if (tbg_interrupted())
             return tbg_fail(TBG_FAILED, "interrupted");
-        TBG_TRY(stage(W, l, m, first));
+        TBG_TRY(stage(W, l, m, number));
     }
     for (int i = 0; i < m; i++)
-        conclude(W, i, first + (uint64_t)i, x + (size_t)i * n, &result[i]);
+        conclude(W, i, number[i], x ? x + (size_t)i * n : NULL, &result[i]);
     return TBG_OK;
 }
 
@@ -287,11 +363,14 @@ static void carve(annealer *W, tbg_arena *a) {
         r->trial_u = TBG_TAKE(a, double, K);
         r->log_w = TBG_TAKE(a, double, K);
         r->taken = TBG_TAKE(a, double, K);
+        r->lambda = TBG_TAKE(a, double, K);
     }
 }
 
-int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n, uint64_t first,
-               const double *y, double *x, tbg_anneal_result *result) {
+/* number: [n], or NULL: first + i. kept: [n][n_atoms][3], or NULL: x is assigned. */
+static int run(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
+               const uint64_t *number, uint64_t first, const double *y, const double *kept, double *x,
+               tbg_anneal_result *result) {
     TBG_TRY(tbg_anneal_check(options));
     annealer *W = TBG_NEW(annealer, 1);
     if (!W)
@@ -304,16 +383,45 @@ int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *option
                           .beta = 1 / (TBG_BOLTZMANN * options->temperature),
                           .precision = 1 / (options->smoothing * options->smoothing),
                           .room = BLOCK * (K > 2 * n3 ? K : 2 * n3)};
+    W->kept = kept != NULL;
     tbg_arena arena = {0};
     carve(W, &arena);
     arena = (tbg_arena){.base = tbg_alloc(arena.used, 1), .size = arena.used};
     int status = arena.base ? TBG_OK : TBG_FAILED;
     if (!status)
         carve(W, &arena);
-    for (long i = 0; i < n && !status; i += BLOCK)
-        status = block(W, n - i < BLOCK ? (int)(n - i) : BLOCK, first + (uint64_t)i, y + (size_t)i * n3,
-                       x + (size_t)i * n3, &result[i]);
+    for (long i = 0; i < n && !status; i += BLOCK) {
+        const int m = n - i < BLOCK ? (int)(n - i) : BLOCK;
+        const size_t at = (size_t)i * n3;
+        uint64_t own[BLOCK];
+        for (int k = 0; k < m; k++)
+            own[k] = number ? number[i + k] : first + (uint64_t)(i + k);
+        status = block(W, m, own, y + at, kept ? kept + at : NULL, x ? x + at : NULL, &result[i]);
+    }
     free(arena.base);
     free(W);
     return status;
+}
+
+int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n, uint64_t first,
+               const double *y, double *x, tbg_anneal_result *result) {
+    return run(engine, n_atoms, options, n, NULL, first, y, NULL, x, result);
+}
+
+int tbg_anneal_reverse(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
+                       const uint64_t *number, const double *x, const double *y, tbg_anneal_result *result) {
+    return run(engine, n_atoms, options, n, number, 0, y, x, NULL, result);
+}
+
+void tbg_anneal_smooth(int n_atoms, const tbg_anneal_options *options, long n, const uint64_t *number,
+                       const double *x, double *y) {
+    const size_t n3 = 3 * (size_t)n_atoms;
+    for (long i = 0; i < n; i++) {
+        double *to = y + (size_t)i * n3;
+        tbg_random_normal(options->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number[i]), noise, n3, to);
+        for (size_t a = 0; a < n3; a++)
+            to[a] = x[(size_t)i * n3 + a] + options->smoothing * to[a];
+        for (size_t d = 0; d < 3; d++)
+            shift(n3, d, -mean_of(n3, d, to), to);
+    }
 }
