@@ -479,6 +479,7 @@ static sample_refine_request refinement(const settings *o, work *w) {
                                .session = w->on.session,
                                .flow = &w->flow,
                                .engine = w->on.engine,
+                               .annealing = &w->annealing,
                                .resume = o->resume,
                                .json = o->json};
     tbg_refine_defaults(w->on.forcefield, &q.options);

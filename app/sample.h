@@ -67,6 +67,7 @@ typedef struct {
     tbg_session *session;
     const tbg_flow_options *flow;
     tbg_engine *engine;
+    const sample_annealing *annealing;
     tbg_refine_options options;
     int resume, json;
 } sample_refine_request;

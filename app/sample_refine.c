@@ -20,7 +20,8 @@
 int sample_refine_check(const sample_refine_request *q, long n) {
     tbg_refine_target target;
     TBG_TRY(tbg_refine_molecule_create(q->molecule, q->system, q->conditioning, q->session, q->flow,
-                                       q->engine, &q->options, n, &target));
+                                       q->engine, &q->annealing->options, q->annealing->engine, &q->options,
+                                       n, &target));
     tbg_refine_molecule_free(&target);
     long least = (long)tbg_refine_chains(&q->options, n) * q->options.proposals;
     return n >= least
@@ -37,10 +38,56 @@ static int same(const char *path, const char *what, const char *there, const cha
                : TBG_OK;
 }
 
+/* ln weight of sample i, made anew. */
+static int weight_anew(const sample_refine_request *q, uint64_t seed, long i, double *log_w, double *error) {
+    const int atoms = q->molecule->n_atoms;
+    const double scale = tbg_session_model(q->session)->spec.scale;
+    double *x = TBG_NEW(double, 3 * (size_t)atoms), log_ratio = NAN, energy = NAN;
+    tbg_flow_options flow = *q->flow;
+    tbg_flow_result result;
+    flow.wanted = NULL;
+    int status =
+        x ? tbg_flow_sample(q->session, &flow, 1, &q->conditioning, seed, (uint64_t)i, NULL, x, &result)
+          : TBG_FAILED;
+    for (int k = 0; k < 3 * atoms && !status; k++)
+        x[k] /= scale;
+    if (!status)
+        status = sample_anneal(q->annealing, (uint64_t)i, 1, x, &log_ratio, error);
+    if (!status)
+        status = tbg_engine_evaluate(q->engine, 1, x, &energy, NULL, NULL);
+    *log_w = -energy / (TBG_BOLTZMANN * q->options.temperature) - result.log_q -
+             3.0 * (atoms - 1) * log(scale) - log_ratio;
+    free(x);
+    return status;
+}
+
+/* The same of a smoothed model, where positions have no density that could be looked up: a few samples are
+ * made again. Other settings of the annealing may have made others of them, whose weights differ by its
+ * random error. */
+static int check_weights(const sample_refine_request *q, const tbg_ensemble *e, const char *path) {
+    enum { SOME = 5 };
+    double off = 0, allowed = 1 + q->flow->tolerance;
+    int n = 0;
+    for (long i = 0; i < e->n && n < SOME; i++) {
+        double log_w, error;
+        if (!tbg_ensemble_is_valid(e, i))
+            continue;
+        TBG_TRY(weight_anew(q, e->info.seed, i, &log_w, &error));
+        off += fabs(log_w + e->reduced_energy[i] + e->log_q[i]) / SOME;
+        allowed += isfinite(error) ? 2 * error / SOME : 0;
+        n++;
+    }
+    return off < allowed
+               ? TBG_OK
+               : tbg_fail(TBG_INPUT, "%s: ln weights are off by %.3g nats: another model made it", path, off);
+}
+
 /* The model may have the same name and be another: a few samples must have the density that the file states.
  */
 static int check_density(const sample_refine_request *q, const tbg_ensemble *e, const char *path) {
     enum { SOME = 5 };
+    if (q->annealing->engine)
+        return check_weights(q, e, path);
     size_t n3 = 3 * (size_t)e->n_atoms;
     double *x = tbg_alloc(2 * SOME, n3 * sizeof(double)), stated[SOME], off = 0,
            scale = tbg_session_model(q->session)->spec.scale;
@@ -233,7 +280,8 @@ int sample_refine(const sample_refine_request *q, const sample_table *t, const t
     }
     if (!status)
         status = tbg_refine_molecule_create(q->molecule, q->system, q->conditioning, q->session, q->flow,
-                                            q->engine, &q->options, t->n, &target);
+                                            q->engine, &q->annealing->options, q->annealing->engine,
+                                            &q->options, t->n, &target);
     const tbg_refine_proposals proposals = {t->n, t->positions, t->log_q, u};
     if (!status)
         status = tbg_refine_create(&target, &proposals, &q->options, &r);

@@ -330,7 +330,7 @@ static int stretch(tbg_refine *r, long cycle) {
                                     r->trial + (size_t)l * (size_t)r->chains * size);
     double middle = tbg_seconds();
     if (!status)
-        status = r->target.weigh(r->target.self, (int)replicas, r->trial, r->trial_u, r->trial_log_q);
+        status = r->target.weigh(r->target.self, cycle, (int)replicas, r->trial, r->trial_u, r->trial_log_q);
     r->seconds_dynamics += middle - start;
     r->seconds_density += tbg_seconds() - middle;
     TBG_TRY(status);

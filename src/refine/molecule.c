@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { REPLICA_BITS = 20 }; /* of a number, the rest is the cycle */
+
 typedef struct {
     const tbg_molecule *molecule;
     const tbg_conditioning *conditioning;
@@ -26,11 +28,16 @@ typedef struct {
     tbg_force_source source;
     tbg_source_owner *source_owner;
     tbg_lanes *lanes[TBG_REFINE_LEVELS];
+    tbg_engine *annealer; /* NULL: not a smoothed model */
+    tbg_anneal_options annealing;
     /* Scratch for all replicas. */
     const tbg_conditioning **list;
-    double *checked, *x, *z;
+    double *checked, *nm, *x,
+        *z; /* nm, of x: those that are valid; x: scaled, what the flow's density is of */
     unsigned char *valid;
     tbg_flow_result *result;
+    uint64_t *number;
+    tbg_anneal_result *annealed;
 } molecule_target;
 
 /* Fresh velocities at the start of every stretch make the kernel of the positions reversible: the chains'
@@ -64,7 +71,23 @@ static int is_valid(const molecule_target *m, const double *x, double *copy) {
     return tbg_check(m->checker, copy) == TBG_VALID && !memcmp(copy, x, size * sizeof(double));
 }
 
-static int weigh(void *self, int n, const double *states, double *u, double *log_q) {
+/* What the flow's density is asked of, and of smoothed models the estimates of Z there. */
+static int smooth(molecule_target *m, int some) {
+    const int atoms = m->molecule->n_atoms;
+    const size_t all = 3 * (size_t)atoms * (size_t)some;
+    const double *from = m->nm;
+    if (m->annealer) {
+        from = m->checked;
+        tbg_anneal_smooth(atoms, &m->annealing, some, m->number, m->nm, m->checked);
+        TBG_TRY(tbg_anneal_reverse(m->annealer, atoms, &m->annealing, some, m->number, m->nm, m->checked,
+                                   m->annealed));
+    }
+    for (size_t k = 0; k < all; k++)
+        m->x[k] = from[k] * m->scale;
+    return TBG_OK;
+}
+
+static int weigh(void *self, int64_t cycle, int n, const double *states, double *u, double *log_q) {
     molecule_target *m = self;
     size_t size = 3 * (size_t)m->molecule->n_atoms;
     int some = 0;
@@ -77,16 +100,19 @@ static int weigh(void *self, int n, const double *states, double *u, double *log
         log_q[i] = NAN;
         if (!isfinite(u[i]))
             continue;
-        for (size_t k = 0; k < size; k++)
-            m->x[(size_t)some * size + k] = states[(size_t)i * size + k] * m->scale;
+        memcpy(m->nm + (size_t)some * size, states + (size_t)i * size, size * sizeof *states);
+        m->number[some] = (uint64_t)cycle << REPLICA_BITS | (uint64_t)i;
         m->list[some++] = m->conditioning;
     }
+    TBG_TRY(smooth(m, some));
     TBG_TRY(tbg_flow_density(m->session, &m->flow, some, m->list, m->x, m->z, m->result));
     double per_nm = 3.0 * (m->molecule->n_atoms - 1) * log(m->scale);
     for (int i = 0, s = 0; i < n; i++)
         if (isfinite(u[i])) {
             if (!m->result[s].status)
                 log_q[i] = m->result[s].log_q + per_nm;
+            if (m->annealer)
+                log_q[i] -= m->annealed[s].log_z + m->annealed[s].u;
             s++;
         }
     return TBG_OK;
@@ -113,8 +139,11 @@ void tbg_refine_molecule_free(tbg_refine_target *target) {
     free(m->torsions);
     free(m->list);
     free(m->checked);
+    free(m->nm);
     free(m->x);
     free(m->z);
+    free(m->number);
+    free(m->annealed);
     free(m->valid);
     free(m->result);
     free(m);
@@ -147,11 +176,15 @@ static int set_up(molecule_target *m, const tbg_system *system, const tbg_refine
     TBG_TRY(make_lanes(m, system, o));
     m->list = TBG_NEW(const tbg_conditioning *, replicas);
     m->checked = tbg_alloc(replicas, size * sizeof(double));
+    m->nm = tbg_alloc(replicas, size * sizeof(double));
     m->x = tbg_alloc(replicas, size * sizeof(double));
     m->z = tbg_alloc(replicas, size * sizeof(double));
     m->valid = TBG_NEW(unsigned char, replicas);
     m->result = TBG_NEW(tbg_flow_result, replicas);
-    if (!m->list || !m->checked || !m->x || !m->z || !m->valid || !m->result)
+    m->number = TBG_NEW(uint64_t, replicas);
+    m->annealed = TBG_NEW(tbg_anneal_result, replicas);
+    if (!m->list || !m->checked || !m->nm || !m->x || !m->z || !m->valid || !m->result || !m->number ||
+        !m->annealed)
         return TBG_FAILED;
     *out = (tbg_refine_target){
         .size = size, .n_marks = m->n_marks, .self = m, .dynamics = dynamics, .weigh = weigh, .mark = mark};
@@ -163,6 +196,7 @@ static int set_up(molecule_target *m, const tbg_system *system, const tbg_refine
 int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *system,
                                const tbg_conditioning *conditioning, tbg_session *session,
                                const tbg_flow_options *flow, tbg_engine *engine,
+                               const tbg_anneal_options *annealing, tbg_engine *annealer,
                                const tbg_refine_options *options, long n_proposals, tbg_refine_target *out) {
     *out = (tbg_refine_target){0};
     TBG_TRY(tbg_refine_check(options));
@@ -171,9 +205,20 @@ int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *s
     if (!strcmp(tbg_engine_name(engine), "xtb") || !strcmp(system->forcefield, "gfn2-xtb"))
         return tbg_fail(TBG_INPUT, "refine: there is no dynamics with %s; choose a classical force field",
                         system->forcefield);
+    const double smoothing = tbg_session_model(session)->spec.smoothing;
+    if (smoothing > 0 && (!annealing || !annealer || annealing->smoothing != smoothing))
+        return tbg_fail(TBG_INPUT, "refine: a model smoothed by %g nm needs the annealing that takes it off",
+                        smoothing);
     molecule_target *m = TBG_NEW(molecule_target, 1);
     if (!m)
         return TBG_FAILED;
+    if (smoothing > 0) {
+        uint32_t w[4]; /* the proposals have their numbers of the other seed */
+        tbg_random_words(options->seed, TBG_STREAM(TBG_STREAM_REFINE, ((uint64_t)1 << 40) + 1), 0, w);
+        m->annealer = annealer;
+        m->annealing = *annealing;
+        m->annealing.seed = (uint64_t)w[1] << 32 | w[0];
+    }
     m->molecule = molecule;
     m->conditioning = conditioning;
     m->session = session;

@@ -54,8 +54,9 @@ static int toy_dynamics(void *self, int level, int64_t cycle, int n, double *sta
     t->calls++;
     return TBG_OK;
 }
-static int toy_weigh(void *self, int n, const double *x, double *u, double *log_q) {
+static int toy_weigh(void *self, int64_t cycle, int n, const double *x, double *u, double *log_q) {
     toy *t = self;
+    (void)cycle;
     for (int i = 0; i < n; i++) {
         u[i] = x[i] < EDGE ? toy_u(x[i]) : INFINITY;
         log_q[i] = log(toy_q(x[i])) + t->wrong_density * x[i];
@@ -444,7 +445,7 @@ static void molecule_target(void **state) {
     parts p = make_parts();
     tbg_refine_target t;
     assert_ok(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow, p.engine,
-                                         &p.options, 100, &t));
+                                         NULL, NULL, &p.options, 100, &t));
     assert_int_equal(t.size, N);
     assert_int_equal(t.n_marks, 1);
     assert_string_equal(t.mark_names[0], "phi1");
@@ -462,7 +463,7 @@ static void molecule_target(void **state) {
         x[3 * N + 3 * ha + a] = start[3 * h + a];
         x[3 * N + 3 * h + a] = start[3 * ha + a];
     }
-    assert_ok(t.weigh(t.self, CHAINS, x, u, log_q));
+    assert_ok(t.weigh(t.self, 1, CHAINS, x, u, log_q));
     double energy, scaled[N], z[N];
     tbg_flow_result result;
     const tbg_conditioning *one = p.conditioning;
@@ -484,7 +485,7 @@ static void molecule_target(void **state) {
     p.options.threads = 2;
     tbg_refine_target other;
     assert_ok(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow, p.engine,
-                                         &p.options, 100, &other));
+                                         NULL, NULL, &p.options, 100, &other));
     assert_ok(other.dynamics(other.self, 1, 2, CHAINS, y));
     assert_true(memcmp(x, y, sizeof start));
     for (int c = 0; c < CHAINS; c++)
@@ -495,14 +496,14 @@ static void molecule_target(void **state) {
         memcpy(y + c * N, start, sizeof start);
     assert_ok(other.dynamics(other.self, 1, 1, CHAINS, y));
     assert_memory_equal(x, y, CHAINS * N * sizeof *x);
-    assert_ok(t.weigh(t.self, CHAINS, x, u, log_q));
+    assert_ok(t.weigh(t.self, 1, CHAINS, x, u, log_q));
     for (int c = 0; c < CHAINS; c++) /* warmed up, still the molecule */
         assert_true(isfinite(u[c]) && u[c] > energy / (TBG_BOLTZMANN * 300) && isfinite(log_q[c]));
     tbg_refine_molecule_free(&other);
     tbg_refine_molecule_free(&t);
     p.flow.weights = 0;
     assert_int_equal(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow,
-                                                p.engine, &p.options, 100, &t),
+                                                p.engine, NULL, NULL, &p.options, 100, &t),
                      TBG_INPUT);
     free_parts(&p);
 }
