@@ -2,8 +2,14 @@
  *
  * Frames of dynamics show how good a model is where the truth lies: its mean -log q (NLL), the
  * Kullback-Leibler divergence from the data and the effective sample size that sampling would have if the
- * data covered everything. Ctrl-C writes the frames that are done. */
+ * data covered everything. Ctrl-C writes the frames that are done.
+ *
+ * A smoothed model gives no density of positions x, only of y = x + noise. The density of the x that `tbg
+ * sample` makes of it is the mean over y given x of q(y) exp(-u(x)) / Z^, Z^ from annealing backwards
+ * (tbg/anneal.h); log q is the logarithm of one draw: in the mean a lower bound, and so NLL and KL are upper
+ * bounds. Weights and ESS are those of y with its annealing, as in sampling. */
 #include "app.h"
+#include "sample.h"
 #include "subject.h"
 #include "base/memory.h"
 #include "base/progress.h"
@@ -22,23 +28,26 @@
 typedef struct {
     subject_settings on;
     const char *what, *frames, *output;
-    int64_t n, first;
+    int64_t n, first, seed, anneal_stages, anneal_replicas;
     int no_energies, json;
 } settings;
 
-enum { COLUMNS = 4, LOG_Q = 0, LOG_WEIGHT = 1, REDUCED_ENERGY = 2, ERROR = 3 };
-static const char *const column_name[COLUMNS] = {"log_q", "log_weight", "reduced_energy", "log_q_error"};
-static const char *const column_unit[COLUMNS] = {"1", "1", "kT", "1"};
+enum { LOG_Q, LOG_WEIGHT, REDUCED_ENERGY, ERROR, ANNEAL_ERROR, COLUMNS }; /* the last: smoothed models */
+static const char *const column_name[COLUMNS] = {"log_q", "log_weight", "reduced_energy", "log_q_error",
+                                                 "anneal_error"};
+static const char *const column_unit[COLUMNS] = {"1", "1", "kT", "1", "1"};
 
 typedef struct {
     subject on;
     tbg_flow_options flow;
+    sample_annealing annealing; /* of a smoothed model */
     int64_t n, done;            /* frames chosen, evaluated */
     double *positions, *column; /* [n][n_atoms][3] nm; [n][COLUMNS] */
     double velocities, divergences;
 } work;
 
 static void release(work *w) {
+    sample_annealing_close(&w->annealing);
     subject_close(&w->on);
     free(w->positions);
     free(w->column);
@@ -90,13 +99,40 @@ static int prepare(const settings *o, work *w) {
         TBG_TRY(app_check_output("-o", o->output));
     const subject_request request = subject_ask(&o->on, o->what, !o->no_energies, "does not fit");
     TBG_TRY(subject_load(&request, &w->on));
+    if (o->no_energies && w->on.model->spec.smoothing > 0)
+        return tbg_fail(TBG_INPUT,
+                        "%s is smoothed: log q of positions takes the force field; not with --no-energies",
+                        o->on.model);
     TBG_TRY(choose_frames(o, w));
     TBG_TRY(subject_prepare(&request, &w->on));
+    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, o->anneal_stages,
+                                  o->anneal_replicas, &w->annealing));
     subject_warn(&w->on, "density", sizeof warnings, warnings);
     return TBG_OK;
 }
 
 /* ---- the work ---- */
+
+/* What the flow's density is asked of, in nm: the frames themselves, or y given them and the annealing back
+ * to them. */
+static int smooth(const work *w, int64_t first, int n, const double *nm, double *y,
+                  tbg_anneal_result *annealed) {
+    const int atoms = w->on.molecule->n_atoms;
+    memcpy(y, nm, (size_t)n * 3 * (size_t)atoms * sizeof *y);
+    if (!w->annealing.engine)
+        return TBG_OK;
+    uint64_t *number = TBG_NEW(uint64_t, n);
+    int status = number ? TBG_OK : TBG_FAILED;
+    for (int i = 0; i < n && !status; i++)
+        number[i] = (uint64_t)(first + i);
+    if (!status) {
+        tbg_anneal_smooth(atoms, &w->annealing.options, n, number, nm, y);
+        status =
+            tbg_anneal_reverse(w->annealing.engine, atoms, &w->annealing.options, n, number, nm, y, annealed);
+    }
+    free(number);
+    return status;
+}
 
 static int evaluate(work *w, int64_t first, int n) {
     size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
@@ -104,10 +140,12 @@ static int evaluate(work *w, int64_t first, int n) {
     const double *nm = w->positions + (size_t)first * n3;
     double *x = TBG_NEW(double, 2 * (size_t)n * n3), *energy = TBG_NEW(double, n);
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
+    tbg_anneal_result *annealed = TBG_NEW(tbg_anneal_result, n);
     const tbg_conditioning **list = TBG_NEW(const tbg_conditioning *, n);
-    int status = x && energy && result && list ? TBG_OK : TBG_FAILED;
+    int status =
+        x && energy && result && annealed && list ? smooth(w, first, n, nm, x, annealed) : TBG_FAILED;
     for (size_t k = 0; k < (size_t)n * n3 && !status; k++)
-        x[k] = scale * nm[k];
+        x[k] *= scale;
     for (int i = 0; i < n && !status; i++)
         list[i] = w->on.conditioning;
     if (!status)
@@ -118,6 +156,10 @@ static int evaluate(work *w, int64_t first, int n) {
         double *c = w->column + (size_t)(first + i) * COLUMNS;
         c[LOG_Q] = result[i].log_q + per_nm;
         c[ERROR] = result[i].error;
+        if (w->annealing.engine) {
+            c[LOG_Q] -= annealed[i].log_z + annealed[i].u;
+            c[ANNEAL_ERROR] = annealed[i].error;
+        }
         c[REDUCED_ENERGY] = w->on.engine ? energy[i] / (TBG_BOLTZMANN * w->on.temperature) : NAN;
         c[LOG_WEIGHT] = -c[REDUCED_ENERGY] - c[LOG_Q];
         w->velocities += result[i].velocities;
@@ -126,6 +168,7 @@ static int evaluate(work *w, int64_t first, int n) {
     free(x);
     free(energy);
     free(result);
+    free(annealed);
     free(list);
     return status;
 }
@@ -157,6 +200,7 @@ typedef struct {
     double nll, nll_error, nll_published; /* Angstrom */
     double energy, kl, ess;               /* NAN without energies */
     double rms_error;                     /* estimated, of log q */
+    double anneal_error;                  /* the random one of the annealing, rms; NAN: not smoothed */
 } figures;
 
 /* Means over data from p, w = exp(-U/kT) / q, Z the normaliser of exp(-U/kT): 1/Z = E_p[1/w], KL(p || q) =
@@ -164,6 +208,7 @@ typedef struct {
  * model makes outside the data. */
 static figures summarise(const work *w) {
     figures f = {.kl = NAN, .ess = NAN, .energy = NAN};
+    double annealing = 0, annealed = 0;
     double dimensions = 3.0 * (w->on.molecule->n_atoms - 1), sum = 0, squares = 0, error = 0, log_w = 0,
            energy = 0;
     double *plus = TBG_NEW(double, w->done), *minus = TBG_NEW(double, w->done);
@@ -176,6 +221,10 @@ static figures summarise(const work *w) {
         sum -= c[LOG_Q];
         squares += c[LOG_Q] * c[LOG_Q];
         error += c[ERROR] * c[ERROR];
+        if (w->annealing.engine && isfinite(c[ANNEAL_ERROR])) {
+            annealing += c[ANNEAL_ERROR] * c[ANNEAL_ERROR];
+            annealed++;
+        }
         if (isfinite(c[LOG_WEIGHT]) && plus && minus) {
             log_w += c[LOG_WEIGHT];
             energy += c[REDUCED_ENERGY];
@@ -188,6 +237,7 @@ static figures summarise(const work *w) {
     f.nll_published = f.nll - dimensions / 2 * log(2 * M_PI);
     f.nll_error = n > 1 ? sqrt(fmax(0, squares / n - sum * sum / n / n) / (n - 1)) : NAN;
     f.rms_error = n ? sqrt(error / n) : NAN;
+    f.anneal_error = annealed > 0 ? sqrt(annealing / annealed) : NAN;
     if (m) {
         double inverse_z = tbg_log_sum_exp(m, minus) - log((double)m);
         f.energy = energy / (double)m;
@@ -201,28 +251,33 @@ static figures summarise(const work *w) {
 
 static int write_frames(const settings *o, const work *w) {
     char *pdb = NULL;
+    const int columns = w->annealing.engine ? COLUMNS : ANNEAL_ERROR;
+    double *column = TBG_NEW(double, (size_t)w->done *(size_t)columns);
+    if (!column)
+        return TBG_FAILED;
+    for (int64_t i = 0; i < w->done; i++)
+        memcpy(column + i * columns, w->column + i * COLUMNS, (size_t)columns * sizeof *column);
     tbg_trajectory_header header = {.n_atoms = w->on.molecule->n_atoms,
                                     .title = "tbg density",
                                     .forcefield = w->on.forcefield,
                                     .temperature = w->on.temperature,
-                                    .n_extra = COLUMNS,
+                                    .n_extra = columns,
                                     .extra_names = column_name,
                                     .extra_units = column_unit};
-    tbg_trajectory_writer *writer;
-    TBG_TRY(tbg_molecule_format_pdb(w->on.molecule, w->positions, &pdb));
+    tbg_trajectory_writer *writer = NULL;
+    int status = tbg_molecule_format_pdb(w->on.molecule, w->positions, &pdb);
     header.topology_pdb = pdb;
-    int status = tbg_trajectory_create(o->output, &header, 0, NULL, &writer);
+    if (!status)
+        status = tbg_trajectory_create(o->output, &header, 0, NULL, &writer);
     free(pdb);
-    TBG_TRY(status);
     size_t n3 = 3 * (size_t)w->on.molecule->n_atoms;
     for (int64_t i = 0; i < w->done && !status; i += 1000)
         status = tbg_trajectory_append(writer, (int)fmin(1000, (double)(w->done - i)),
-                                       w->positions + (size_t)i * n3, NULL, w->column + (size_t)i * COLUMNS);
-    if (status) {
+                                       w->positions + (size_t)i * n3, NULL, column + i * columns);
+    free(column);
+    if (status && writer)
         tbg_trajectory_abort(writer);
-        return status;
-    }
-    return tbg_trajectory_close(writer);
+    return status ? status : tbg_trajectory_close(writer);
 }
 
 static json_t *number(double x) {
@@ -239,6 +294,10 @@ static void print(const settings *o, const work *w, const figures *f) {
                       "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data",
                       number(f->ess), "log_q_error_rms", number(f->rms_error), "velocities_per_frame",
                       number(w->velocities / n), "divergences_per_frame", number(w->divergences / n));
+        if (root && w->annealing.engine) {
+            json_object_set_new(root, "smoothing_nm", json_real(w->annealing.options.smoothing));
+            json_object_set_new(root, "anneal_error_rms", number(f->anneal_error));
+        }
         char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
         if (text)
             puts(text);
@@ -251,6 +310,11 @@ static void print(const settings *o, const work *w, const figures *f) {
     printf("NLL, Angstrom                %.3f +- %.2g (frames taken as independent)\n", f->nll, f->nll_error);
     printf("NLL, published convention    %.3f (without the prior's constant)\n", f->nll_published);
     printf("log q: estimated error       %.2g nats rms\n", f->rms_error);
+    if (w->annealing.engine)
+        printf("annealing: random error      %.2g nats rms\n"
+               "(smoothed by %g nm: log q is one draw of an estimate, in the mean a lower bound, NLL and KL "
+               "upper ones)\n",
+               f->anneal_error, w->annealing.options.smoothing);
     if (w->on.engine) {
         printf("mean U/kT                    %.2f\n", f->energy);
         printf("KL from data to model        %.3f nats\n", f->kl);
@@ -259,7 +323,8 @@ static void print(const settings *o, const work *w, const figures *f) {
                "tails)\n");
     }
     if (o->output)
-        printf("%s: positions, log_q, log_weight, reduced_energy, log_q_error\n", o->output);
+        printf("%s: positions, log_q, log_weight, reduced_energy, log_q_error%s\n", o->output,
+               w->annealing.engine ? ", anneal_error" : "");
 }
 
 /* ---- the command ---- */
@@ -277,6 +342,8 @@ static int check_settings(const settings *o) {
         return refuse("-n must be 0 (all) to 100,000,000");
     if (o->first < 0)
         return refuse("--first must not be negative");
+    if (o->seed < 0)
+        return refuse("--seed must not be negative");
     return 0;
 }
 
@@ -288,15 +355,20 @@ int cmd_density(int argc, char **argv) {
         {"output", 'o', APP_STRING, &o.output, "OUT.nc", "frames with log_q, log_weight, reduced_energy"},
         {"number", 'n', APP_INT, &o.n, "N", "frames, evenly spread; 0: all"},
         {"first", 0, APP_INT, &o.first, "K", "leave out the first K frames"},
-        {"no-energies", 0, APP_FLAG, &o.no_energies, NULL, "log q only"},
+        {"no-energies", 0, APP_FLAG, &o.no_energies, NULL, "log q only; not of a smoothed model"},
         SUBJECT_OPTIONS(&o.on, "energies"),
+        {"seed", 's', APP_INT, &o.seed, "S", "of a smoothed model: random seed of noise and annealing"},
+        {"anneal-stages", 0, APP_INT, &o.anneal_stages, "S", "of a smoothed model: as in tbg sample"},
+        {"anneal-replicas", 0, APP_INT, &o.anneal_replicas, "K", "as in tbg sample"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print the figures as one JSON object"},
         {0}};
     const char *what[2];
     int n = app_parse(
         "density",
         "The model's log density of given conformations (a trajectory .nc, or a .safetensors with positions\n"
-        "in nm), atoms in the molecule's order: mean NLL, and how far the model is from the data.",
+        "in nm), atoms in the molecule's order: mean NLL, and how far the model is from the data. Of a "
+        "smoothed\n"
+        "model log q is estimated with the force field, in the mean a lower bound.",
         options, argc, argv, what, 2, 2);
     if (n < 0)
         return n == -1 ? 0 : 2;

@@ -88,8 +88,8 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
     tbg_checker_set_mirror(w->checker, !w->on.model->spec.virtual_sites);
-    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, (int)o->anneal_stages,
-                                  (int)o->anneal_replicas, &w->annealing));
+    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, o->anneal_stages,
+                                  o->anneal_replicas, &w->annealing));
     w->flow.wanted = arrive;
     w->flow.context = w;
     subject_warn(&w->on, "sample", sizeof w->warnings, w->warnings);

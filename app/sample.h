@@ -35,7 +35,7 @@ typedef struct {
     int n_atoms;
 } sample_annealing;
 /* stages, replicas: 0: the usual ones. on: must outlive it. */
-int sample_annealing_open(const subject *on, int threads, uint64_t seed, int stages, int replicas,
+int sample_annealing_open(const subject *on, int threads, uint64_t seed, int64_t stages, int64_t replicas,
                           sample_annealing *a);
 void sample_annealing_close(sample_annealing *a);
 /* Samples first .. first + n - 1: positions [n][n_atoms][3] nm, in place; log_ratio, [n]: what turns the

@@ -10,11 +10,14 @@
 #include <string.h>
 
 /* To the energies' own force field where our dynamics has it, otherwise to the model's. */
-int sample_annealing_open(const subject *on, int threads, uint64_t seed, int stages, int replicas,
+int sample_annealing_open(const subject *on, int threads, uint64_t seed, int64_t stages, int64_t replicas,
                           sample_annealing *a) {
     *a = (sample_annealing){0};
     if (!(on->model->spec.smoothing > 0))
         return TBG_OK;
+    if (stages < 0 || stages > 100000 || replicas < 0 || replicas > 1024)
+        return tbg_fail(TBG_INPUT,
+                        "--anneal-stages must be 0 (the usual ones) to 100,000, --anneal-replicas 0 to 1024");
     int own = strcmp(on->system->forcefield, "gfn2-xtb") != 0;
     const tbg_system *system = own ? on->system : on->model_system;
     if (!strcmp(system->forcefield, "gfn2-xtb"))
@@ -27,9 +30,9 @@ int sample_annealing_open(const subject *on, int threads, uint64_t seed, int sta
     o->seed = seed;
     o->threads = threads;
     if (stages)
-        o->stages = stages;
+        o->stages = (int)stages;
     if (replicas)
-        o->replicas = replicas;
+        o->replicas = (int)replicas;
     TBG_TRY(tbg_anneal_check(o));
     a->n_atoms = on->molecule->n_atoms;
     return tbg_engine_create("native", on->molecule, system, threads, &a->engine);

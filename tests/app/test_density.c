@@ -12,7 +12,7 @@
 
 static char folder[] = "/tmp/tbg-test-density-XXXXXX";
 
-static void write_model(void) {
+static void write_model(const char *name, double smoothing) {
     tbg_network_spec spec;
     tbg_model *m;
     char path[256];
@@ -20,13 +20,14 @@ static void write_model(void) {
     spec.hidden = 8;
     spec.layers = 1;
     spec.scale = 6;
+    spec.smoothing = smoothing;
     assert_ok(tbg_model_create(&spec, 4, &m));
     const tbg_parameter *p = tbg_model_tensor(m, "egnn.gcl_0.harmonic_gate.bias");
     assert_non_null(p);
     m->values[p->offset] = 0.01f; /* small: outside of training the clamp of rho makes the divergence jump */
     m->forcefield = strdup("amber99sbildn-obc");
     m->temperature = 300;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
     assert_ok(tbg_model_write(m, path));
     tbg_model_free(m);
 }
@@ -166,6 +167,54 @@ static void finds_what_sample_wrote(void **state) {
     tbg_ensemble_free(e);
 }
 
+static tbg_trajectory *frames_of(const char *name) {
+    char path[256];
+    tbg_trajectory *t;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_ok(tbg_trajectory_read(path, 0, 1, 0, &t));
+    return t;
+}
+
+/* Frames of dynamics. With next to no smoothing the estimate is the density itself: y is x, Z is exp(-u). */
+static void smoothed(void **state) {
+    (void)state;
+    enum { N = 6 };
+    assert_int_equal(
+        tbg_run("simulate ACE-A-NME -f amber99sbildn-obc --time 0.0015 --equilibrate 0.0005 --save-every "
+                "0.25 --runs 1 -q -o md.nc"),
+        0);
+#define DENSITY "density ACE-A-NME md.nc --tolerance 0.001 "
+    assert_int_equal(tbg_run(DENSITY "-m model.safetensors -o plain.nc"), 0);
+    assert_int_equal(tbg_run(DENSITY "-m little.safetensors -o little.nc"), 0);
+    assert_int_equal(tbg_run(DENSITY "-m smooth.safetensors -o a.nc --threads 1 --anneal-replicas 4"), 0);
+    assert_true(printed("out.txt", "0.01 nm") && printed("out.txt", "lower bound") &&
+                printed("out.txt", "anneal_error"));
+    assert_int_equal(tbg_run(DENSITY "-m smooth.safetensors -o b.nc --threads 2 --anneal-replicas 4 --json"),
+                     0);
+    assert_true(figure("smoothing_nm") == 0.01 && figure("anneal_error_rms") > 0.01 &&
+                figure("anneal_error_rms") < 2);
+    assert_int_equal(tbg_run(DENSITY "-m smooth.safetensors -o c.nc --seed 5 --anneal-replicas 4"), 0);
+    tbg_trajectory *plain = frames_of("plain.nc"), *little = frames_of("little.nc"), *a = frames_of("a.nc"),
+                   *b = frames_of("b.nc"), *c = frames_of("c.nc");
+    assert_int_equal(plain->n_frames, N);
+    assert_true(!tbg_trajectory_extra(plain, "anneal_error") && tbg_trajectory_extra(a, "anneal_error"));
+    for (int i = 0; i < N; i++) {
+        double want = tbg_trajectory_extra(plain, "log_q")[i], got = tbg_trajectory_extra(little, "log_q")[i];
+        if (!(fabs(got - want) < 0.05))
+            fail_msg("frame %d: log q %g, without smoothing %g", i, got, want);
+        double one = tbg_trajectory_extra(a, "log_q")[i];
+        assert_true(one == tbg_trajectory_extra(b, "log_q")[i]);
+        assert_true(fabs(one - tbg_trajectory_extra(c, "log_q")[i]) > 1e-3);
+        assert_true(tbg_trajectory_extra(a, "log_weight")[i] ==
+                    -tbg_trajectory_extra(a, "reduced_energy")[i] - one);
+    }
+    tbg_trajectory_free(plain);
+    tbg_trajectory_free(little);
+    tbg_trajectory_free(a);
+    tbg_trajectory_free(b);
+    tbg_trajectory_free(c);
+}
+
 static void refuses(void **state) {
     (void)state;
 #define REFUSED(arguments, words)                                                                            \
@@ -180,13 +229,20 @@ static void refuses(void **state) {
     REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors -o none/out.nc", "none");
     REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --tolerance 0", "tolerance");
     REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --temperature -1", "temperature");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --no-energies", "--no-energies");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --anneal-stages -1", "--anneal-stages");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --anneal-replicas 4294967297",
+            "--anneal-replicas");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --seed -1", "--seed");
 }
 
 static int set_up(void **state) {
     (void)state;
     if (!mkdtemp(folder))
         return 1;
-    write_model();
+    write_model("model", 0);
+    write_model("little", 2e-6);
+    write_model("smooth", 0.01);
     return 0;
 }
 
@@ -198,6 +254,7 @@ static int clean_up(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_what_sample_wrote), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_what_sample_wrote), cmocka_unit_test(smoothed),
+                                       cmocka_unit_test(refuses)};
     return cmocka_run_group_tests_name("density command", tests, set_up, clean_up);
 }

@@ -4,11 +4,13 @@
 #include "file/temporary.h"
 #include "tbg/ensemble.h"
 #include "tbg/file.h"
+#include "tbg/network.h"
 
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,6 +96,52 @@ static void files_and_threads(void **state) {
                 access(temporary_path("a/refined/report.html"), R_OK) == 0);
 }
 
+/* The shipped model as if it were that of smoothed positions: a poor one, but one. factor: of some
+ * parameters. */
+static void write_smoothed(const char *name, double smoothing, float factor) {
+    tbg_model *m;
+    assert_ok(tbg_model_read(TBG_SOURCE_DIR "/models/ad-improved.safetensors", &m));
+    m->spec.smoothing = smoothing;
+    for (size_t k = 0; k < m->n_parameters; k++)
+        m->values[k] *= factor;
+    assert_ok(tbg_model_write(m, temporary_path(name)));
+    tbg_model_free(m);
+}
+
+static int sample_smoothed(const char *model, const char *arguments, const char *directory) {
+    char all[1024];
+    snprintf(all, sizeof all,
+             "ACE-ALA-NME --model %s --seed 3 --tolerance 50 --check 0 --solver fixed --steps 8 "
+             "--anneal-replicas 2 %s",
+             temporary_path(model), arguments);
+    return sample(all, directory);
+}
+
+/* Chains over samples of a smoothed model: threads, finished samples, another model of the same name. */
+static void smoothed(void **state) {
+    (void)state;
+    assert_int_equal(mkdir(temporary_path("other"), 0755), 0);
+    write_smoothed("m.safetensors", 0.005, 1);
+    write_smoothed("other/m.safetensors", 0.005, 1.2F);
+    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 3 --threads 1", "s"), 0);
+    assert_true(printed("s/refined/summary.json", "Not converged"));
+    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 3 --threads 2", "t"), 0);
+    same("s", "t");
+    same("s/refined", "t/refined");
+    assert_int_equal(sample_smoothed("other/m.safetensors", CHAINS "-n 8 --anneal-stages 3 --resume", "t"),
+                     2);
+    assert_true(printed("err.txt", "another model"));
+    /* Other annealing does not make it another model. */
+    assert_int_equal(
+        sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 20 --resume --refine-levels 2", "t"),
+        0);
+    tbg_ensemble *e;
+    assert_ok(tbg_ensemble_read(temporary_path("s/refined"), &e));
+    for (long i = 0; i < e->n; i++)
+        assert_true(isfinite(e->log_q[i]) && isfinite(e->reduced_energy[i]) && e->log_weight[i] == 0);
+    tbg_ensemble_free(e);
+}
+
 static void refuses(void **state) {
     (void)state;
 #define REFUSED(arguments, directory, words)                                                                 \
@@ -111,6 +159,7 @@ static void refuses(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_threads), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_threads), cmocka_unit_test(smoothed),
+                                       cmocka_unit_test(refuses)};
     return cmocka_run_group_tests_name("refine command", tests, temporary_setup, temporary_teardown);
 }
