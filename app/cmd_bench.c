@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "dynamics/source.h"
 #include "network/kernels.h"
+#include "tbg/anneal.h"
 #include "tbg/dynamics.h"
 #include "tbg/energy.h"
 #include "tbg/flow.h"
@@ -231,6 +232,27 @@ static void release(bench *b) {
     free(b->energies);
 }
 
+/* Of n samples, in place. */
+static int take_noise_off(bench *b, int n) {
+    tbg_anneal_options o;
+    tbg_anneal_defaults(&o);
+    o.smoothing = b->model->spec.smoothing;
+    o.threads = b->threads;
+    if (b->model->temperature > 0)
+        o.temperature = b->model->temperature;
+    size_t all = 3 * (size_t)b->n * (size_t)n;
+    double *y = TBG_NEW(double, all);
+    tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
+    int status = y && result ? TBG_OK : TBG_FAILED;
+    if (!status) {
+        memcpy(y, b->v, all * sizeof *y);
+        status = tbg_anneal(b->engine, b->n, &o, n, 0, y, b->v, result);
+    }
+    free(y);
+    free(result);
+    return status;
+}
+
 /* Draw samples of a trained model and take their energies. */
 static int sample_rate(bench *b, double *rate, double *n_velocities, double *n_divergences) {
     tbg_flow_options options;
@@ -248,6 +270,8 @@ static int sample_rate(bench *b, double *rate, double *n_velocities, double *n_d
         for (int i = 0; i < 3 * b->n; i++)
             b->v[3 * k * b->n + i] /= b->model->spec.scale;
     }
+    if (!status && b->model->spec.smoothing > 0)
+        status = take_noise_off(b, n);
     if (!status)
         status = tbg_engine_evaluate(b->engine, n, b->v, b->energies, NULL, NULL);
     *rate = n / (tbg_seconds() - start);
