@@ -8,6 +8,7 @@
  * Weights use every finite sample. */
 #include "base/memory.h"
 #include "base/progress.h"
+#include "tbg/anneal.h"
 #include "tbg/energy.h"
 #include "tbg/flow.h"
 #include "tbg/status.h"
@@ -28,6 +29,32 @@ typedef struct {
     size_t n3;
 } bench;
 
+/* ln of what weights have above q: exp(-u), or Z of a smoothed model's sample (the annealing takes the same random
+ * numbers whatever the setting). x: nm. */
+static int numerators(bench *b, int first, int n, const double *x, double *out) {
+    const double kT = TBG_BOLTZMANN * b->model->temperature;
+    if (!(b->model->spec.smoothing > 0)) {
+        TBG_TRY(tbg_engine_evaluate(b->engine, n, x, out, NULL, NULL));
+        for (int i = 0; i < n; i++)
+            out[i] /= -kT;
+        return TBG_OK;
+    }
+    tbg_anneal_options o;
+    tbg_anneal_defaults(&o);
+    o.smoothing = b->model->spec.smoothing;
+    o.temperature = b->model->temperature;
+    double *kept = TBG_NEW(double, (size_t)n * b->n3);
+    tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
+    int status = kept && result ? TBG_OK : TBG_FAILED;
+    if (!status)
+        status = tbg_anneal(b->engine, (int)b->n3 / 3, &o, n, (uint64_t)first, x, kept, result);
+    for (int i = 0; i < n && !status; i++)
+        out[i] = result[i].log_z;
+    free(kept);
+    free(result);
+    return status;
+}
+
 /* Samples first .. first + n - 1: log q (scaled units) and log w; evaluations a sample. */
 static int draw(bench *b, tbg_session *s, const tbg_flow_options *o, int first, int n, double *log_q,
                 double *log_w, double *cost) {
@@ -39,10 +66,10 @@ static int draw(bench *b, tbg_session *s, const tbg_flow_options *o, int first, 
     for (size_t k = 0; k < (size_t)n * b->n3 && !status; k++)
         x[k] /= b->model->spec.scale;
     if (!status)
-        status = tbg_engine_evaluate(b->engine, n, x, energy, NULL, NULL);
+        status = numerators(b, first, n, x, energy);
     for (int i = 0; i < n && !status; i++) {
         log_q[i] = r[i].log_q;
-        log_w[i] = -energy[i] / (TBG_BOLTZMANN * b->model->temperature) - r[i].log_q;
+        log_w[i] = energy[i] - r[i].log_q;
         cost[0] += r[i].velocities;
         cost[1] += r[i].divergences;
     }
