@@ -3,6 +3,7 @@
 #include "anneal/anneal.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/simd.h"
 #include "tbg/random.h"
 #include "tbg/status.h"
 
@@ -10,6 +11,8 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+
+TBG_SIMD_DECLARE(const tbg_triangular, tbg_triangular);
 
 enum { BLOCK = 16, REPLICAS_MOST = 1024 }; /* BLOCK: configurations at once */
 
@@ -93,7 +96,7 @@ static void place(const annealer *W, int i, const double *z, double *x) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     double *w = W->of[i].energy + K; /* [n3][K] scratch */
     memcpy(w, z, n * K * sizeof *w);
-    tbg_solve_upper(n, W->h[i].factor, (int)K, w);
+    W->A.algebra->solve_upper(n, W->h[i].factor, K, w);
     for (size_t k = 0; k < K; k++)
         for (size_t a = 0; a < n; a++)
             x[k * n + a] = W->h[i].centre[a] + w[a * K + k];
@@ -112,7 +115,7 @@ static void take_back(const annealer *W, int i, const double *x, const double *u
             phi[k] += 0.5 * (W->A.precision * away * away - z[a * K + k] * z[a * K + k]);
             out[a * K + k] = force[k * n + a] - W->A.precision * away;
         }
-    tbg_solve_lower(n, W->h[i].factor, (int)K, out);
+    W->A.algebra->solve_lower(n, W->h[i].factor, K, out);
     for (size_t a = 0; a < n * K; a++)
         out[a] += z[a];
 }
@@ -381,6 +384,7 @@ static int run(tbg_engine *engine, int n_atoms, const tbg_anneal_options *option
                           .threads = options->threads > 0 ? options->threads : omp_get_max_threads(),
                           .n3 = n3,
                           .beta = 1 / (TBG_BOLTZMANN * options->temperature),
+                          .algebra = TBG_SIMD_PICK(tbg_triangular, tbg_simd_level()),
                           .precision = 1 / (options->smoothing * options->smoothing),
                           .room = BLOCK * (K > 2 * n3 ? K : 2 * n3)};
     W->kept = kept != NULL;

@@ -3,6 +3,16 @@
 #define TBG_SRC_ANNEAL_H
 #include "tbg/anneal.h"
 
+/* ---- triangular_simd.c ---- */
+typedef struct tbg_triangular {
+    /* Lower Cholesky factor L of the lower triangle of a [n][n], damping added to its diagonal; 0: not
+     * positive definite. */
+    int (*factorise)(size_t n, const double *a, double damping, double *L);
+    /* L^-1 b and L^-T b for K right-hand sides at once, in place. b: [n][K] */
+    void (*solve_lower)(size_t n, const double *L, size_t K, double *b);
+    void (*solve_upper)(size_t n, const double *L, size_t K, double *b);
+} tbg_triangular;
+
 typedef struct {
     tbg_engine *engine;
     const tbg_anneal_options *o;
@@ -12,6 +22,7 @@ typedef struct {
     double precision;                      /* 1/s^2 */
     double *batch, *batch_u, *batch_force; /* the engine's arguments: [room] configurations */
     size_t room;
+    const tbg_triangular *algebra;
 } tbg_annealer;
 
 /* Reduced energies and their negative gradients of the first m configurations of the batch. */
@@ -31,7 +42,4 @@ typedef struct {
 
 /* Minimise V of m configurations at once, from y; centre, factor and log_det are assigned. */
 int tbg_harmonic_find(tbg_annealer *A, int m, tbg_harmonic *h);
-/* L^-1 b and L^-T b for K right-hand sides at once, in place. b: [n][K] */
-void tbg_solve_lower(size_t n, const double *L, int K, double *b);
-void tbg_solve_upper(size_t n, const double *L, int K, double *b);
 #endif

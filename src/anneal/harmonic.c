@@ -10,50 +10,6 @@
 static const double near = 0.1;        /* thermal widths from the minimum: near enough */
 static const double difference = 5e-4; /* nm; forces are good to 1e-6, bonds anharmonic over 0.05 */
 
-/* Lower Cholesky factor of a + damping 1, in place of L; 0: not positive definite. */
-static int factorise(size_t n, const double *a, double damping, double *L) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j <= i; j++) {
-            double sum = a[i * n + j] + (i == j ? damping : 0);
-            const double *p = L + i * n, *q = L + j * n;
-            for (size_t k = 0; k < j; k++)
-                sum -= p[k] * q[k];
-            if (i > j)
-                L[i * n + j] = sum / q[j];
-            else if (sum > 0)
-                L[i * n + i] = sqrt(sum);
-            else
-                return 0;
-        }
-    return 1;
-}
-
-void tbg_solve_lower(size_t n, const double *L, int K, double *b) {
-    for (size_t i = 0; i < n; i++) {
-        double *restrict to = b + i * (size_t)K, inverse = 1 / L[i * n + i];
-        for (size_t j = 0; j < i; j++) {
-            const double *restrict from = b + j * (size_t)K, l = L[i * n + j];
-            for (int k = 0; k < K; k++)
-                to[k] -= l * from[k];
-        }
-        for (int k = 0; k < K; k++)
-            to[k] *= inverse;
-    }
-}
-
-void tbg_solve_upper(size_t n, const double *L, int K, double *b) {
-    for (size_t i = n; i-- > 0;) {
-        double *restrict from = b + i * (size_t)K, inverse = 1 / L[i * n + i];
-        for (int k = 0; k < K; k++)
-            from[k] *= inverse;
-        for (size_t j = 0; j < i; j++) {
-            double *restrict to = b + j * (size_t)K, l = L[i * n + j];
-            for (int k = 0; k < K; k++)
-                to[k] -= l * from[k];
-        }
-    }
-}
-
 static double tether(const tbg_annealer *A, const double *x, const double *y) {
     double sum = 0;
     for (size_t k = 0; k < A->n3; k++)
@@ -114,7 +70,7 @@ static int evaluate_hessians(tbg_annealer *A, int m, tbg_harmonic *h) {
 }
 
 static void factor_damped(const tbg_annealer *A, tbg_harmonic *h) {
-    while (!factorise(A->n3, h->hessian, h->damping, h->factor))
+    while (!A->algebra->factorise(A->n3, h->hessian, h->damping, h->factor))
         h->damping = fmax(4 * h->damping, A->precision / 16);
 }
 
@@ -123,10 +79,10 @@ static double newton_step(const tbg_annealer *A, tbg_harmonic *h) {
     double square = 0;
     for (size_t k = 0; k < A->n3; k++)
         h->step[k] = -h->gradient[k];
-    tbg_solve_lower(A->n3, h->factor, 1, h->step);
+    A->algebra->solve_lower(A->n3, h->factor, 1, h->step);
     for (size_t k = 0; k < A->n3; k++)
         square += h->step[k] * h->step[k];
-    tbg_solve_upper(A->n3, h->factor, 1, h->step);
+    A->algebra->solve_upper(A->n3, h->factor, 1, h->step);
     return sqrt(square);
 }
 
