@@ -200,13 +200,14 @@ typedef struct {
     double nll, nll_error, nll_published; /* Angstrom */
     double energy, kl, ess;               /* NAN without energies */
     double rms_error;                     /* estimated, of log q */
+    int64_t inaccurate;                   /* frames above the tolerance */
     double anneal_error;                  /* the random one of the annealing, rms; NAN: not smoothed */
 } figures;
 
 /* Means over data from p, w = exp(-U/kT) / q, Z the normaliser of exp(-U/kT): 1/Z = E_p[1/w], KL(p || q) =
  * E_p[log w] - log Z, ESS of samples from q = (E_q w)^2 / E_q w^2 = Z / E_p[w]. They see nothing of what the
  * model makes outside the data. */
-static figures summarise(const work *w) {
+static figures summarise(const settings *o, const work *w) {
     figures f = {.kl = NAN, .ess = NAN, .energy = NAN};
     double annealing = 0, annealed = 0;
     double dimensions = 3.0 * (w->on.molecule->n_atoms - 1), sum = 0, squares = 0, error = 0, log_w = 0,
@@ -221,6 +222,7 @@ static figures summarise(const work *w) {
         sum -= c[LOG_Q];
         squares += c[LOG_Q] * c[LOG_Q];
         error += c[ERROR] * c[ERROR];
+        f.inaccurate += c[ERROR] > o->on.tolerance;
         if (w->annealing.engine && isfinite(c[ANNEAL_ERROR])) {
             annealing += c[ANNEAL_ERROR] * c[ANNEAL_ERROR];
             annealed++;
@@ -287,13 +289,13 @@ static json_t *number(double x) {
 static void print(const settings *o, const work *w, const figures *f) {
     double n = (double)(w->done ? w->done : 1);
     if (o->json) {
-        json_t *root =
-            json_pack("{ss sI sI so so so so so so so so so}", "model", o->on.model, "n_frames",
-                      (json_int_t)w->done, "n_finite", (json_int_t)f->finite, "nll_mean", number(f->nll),
-                      "nll_error", number(f->nll_error), "nll_published", number(f->nll_published),
-                      "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data",
-                      number(f->ess), "log_q_error_rms", number(f->rms_error), "velocities_per_frame",
-                      number(w->velocities / n), "divergences_per_frame", number(w->divergences / n));
+        json_t *root = json_pack(
+            "{ss sI sI sI so so so so so so so so so}", "model", o->on.model, "n_frames", (json_int_t)w->done,
+            "n_finite", (json_int_t)f->finite, "n_inaccurate", (json_int_t)f->inaccurate, "nll_mean",
+            number(f->nll), "nll_error", number(f->nll_error), "nll_published", number(f->nll_published),
+            "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data", number(f->ess),
+            "log_q_error_rms", number(f->rms_error), "velocities_per_frame", number(w->velocities / n),
+            "divergences_per_frame", number(w->divergences / n));
         if (root && w->annealing.engine) {
             json_object_set_new(root, "smoothing_nm", json_real(w->annealing.options.smoothing));
             json_object_set_new(root, "anneal_error_rms", number(f->anneal_error));
@@ -309,7 +311,10 @@ static void print(const settings *o, const work *w, const figures *f) {
            (long long)w->done, o->frames, (long long)f->finite, w->velocities / n, w->divergences / n);
     printf("NLL, Angstrom                %.3f +- %.2g (frames taken as independent)\n", f->nll, f->nll_error);
     printf("NLL, published convention    %.3f (without the prior's constant)\n", f->nll_published);
-    printf("log q: estimated error       %.2g nats rms\n", f->rms_error);
+    printf("log q: estimated error       %.2g nats rms", f->rms_error);
+    if (f->inaccurate)
+        printf(", above the tolerance of %g in %lld frames", o->on.tolerance, (long long)f->inaccurate);
+    putchar('\n');
     if (w->annealing.engine)
         printf("annealing: random error      %.2g nats rms\n"
                "(smoothed by %g nm: log q is one draw of an estimate, in the mean a lower bound, NLL and KL "
@@ -392,7 +397,7 @@ int cmd_density(int argc, char **argv) {
     if (!status && o.output)
         status = write_frames(&o, &w);
     if (!status) {
-        figures f = summarise(&w);
+        figures f = summarise(&o, &w);
         print(&o, &w, &f);
     }
     int code = status ? app_fail("density", status) : interrupted;

@@ -123,17 +123,17 @@ static void smoothed(void **state) {
     assert_int_equal(mkdir(temporary_path("other"), 0755), 0);
     write_smoothed("m.safetensors", 0.005, 1);
     write_smoothed("other/m.safetensors", 0.005, 1.2F);
-    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 3 --threads 1", "s"), 0);
+    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 4 --anneal-stages 3 --threads 1", "s"), 0);
     assert_true(printed("s/refined/summary.json", "Not converged"));
-    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 3 --threads 2", "t"), 0);
+    assert_int_equal(sample_smoothed("m.safetensors", CHAINS "-n 4 --anneal-stages 3 --threads 2", "t"), 0);
     same("s", "t");
     same("s/refined", "t/refined");
-    assert_int_equal(sample_smoothed("other/m.safetensors", CHAINS "-n 8 --anneal-stages 3 --resume", "t"),
+    assert_int_equal(sample_smoothed("other/m.safetensors", CHAINS "-n 4 --anneal-stages 3 --resume", "t"),
                      2);
     assert_true(printed("err.txt", "another model"));
     /* Other annealing does not make it another model. */
     assert_int_equal(
-        sample_smoothed("m.safetensors", CHAINS "-n 8 --anneal-stages 20 --resume --refine-levels 2", "t"),
+        sample_smoothed("m.safetensors", CHAINS "-n 4 --anneal-stages 20 --resume --refine-levels 2", "t"),
         0);
     tbg_ensemble *e;
     assert_ok(tbg_ensemble_read(temporary_path("s/refined"), &e));
