@@ -149,7 +149,9 @@ static void files_and_chunks(void **state) {
     tbg_ensemble_free(x);
 }
 
-/* A trained model: its samples are valid and have densities, which the look back finds again. */
+/* A trained, smoothed model: its samples are valid and have densities, which the look back finds again; the
+ * annealing depends on chunks and threads as little as the rest, and without weights positions are the same.
+ */
 static void weighs_what_is_valid(void **state) {
     (void)state;
     char arguments[800];
@@ -166,7 +168,26 @@ static void weighs_what_is_valid(void **state) {
     }
     assert_true(valid >= 3);
     assert_true(e->info.forward_backward_n == 2 && e->info.forward_backward_log_q < 0.3);
+    assert_true(e->info.smoothing == 0.025 && e->info.anneal_error > 0.02 && e->info.anneal_error < 1);
+    snprintf(arguments, sizeof arguments,
+             "ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 4 --seed 1 --tolerance 0.3 --check 2 "
+             "--batch 3 --threads 1",
+             TBG_SOURCE_DIR);
+    assert_int_equal(sample(arguments, "w"), 0);
+    same("v", "w", 4);
+    snprintf(arguments, sizeof arguments,
+             "ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 4 --seed 1 "
+             "--no-weights",
+             TBG_SOURCE_DIR);
+    assert_int_equal(sample(arguments, "w"), 0);
+    tbg_ensemble *unweighted = ensemble("w");
+    for (long k = 0; k < 4 * 66; k++)
+        assert_true(unweighted->positions[k] == e->positions[k]);
+    tbg_ensemble_free(unweighted);
     tbg_ensemble_free(e);
+    snprintf(arguments, sizeof arguments,
+             "ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 4 --anneal-stages -1", TBG_SOURCE_DIR);
+    assert_int_equal(sample(arguments, "w"), 2);
 }
 
 static void resumes(void **state) {
@@ -221,7 +242,7 @@ static void resumes(void **state) {
     assert_int_equal(sample(arguments, "c"), 0);
     assert_false(exists("c", "partial"));
     double each, n, all;
-    read_estimate(&each, &n, &all); /* of what was missing */
+    read_estimate(&each, &n, &all);              /* of what was missing */
     assert_true(each > 0 && (n == 2 || n == 4)); /* a chunk, or two if it had not come further */
     snprintf(arguments, sizeof arguments, "%s -n 8", common);
     assert_int_equal(sample(arguments, "d"), 0);
