@@ -58,9 +58,9 @@ static json_t *describe_build(void) {
 }
 
 static json_t *edge_names(int bits) {
-    static const char *const names[] = {"d0", "bonded", "rate", "radial"};
+    static const char *const names[] = {"d0", "bonded", "rate", "radial", "shell"};
     json_t *list = json_array();
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (bits >> i & 1)
             json_array_append_new(list, json_string(names[i]));
     return list;

@@ -30,7 +30,9 @@ enum {
     TBG_EDGE_D0 = 1,      /* 1: r^2 (the published field has this one only) */
     TBG_EDGE_BONDED = 2,  /* 5: flags 1-2, 1-3, 1-4; m; tanh(3 (r - m)); the last two 0 for other pairs */
     TBG_EDGE_RATE = 4,    /* 1: tanh(rho), rho the analytic rate of a harmonic pair (SPEC 2.4); 0 for other pairs */
-    TBG_EDGE_RADIAL = 8   /* 12: Gaussian radial basis of r / (1 + r) */
+    TBG_EDGE_RADIAL = 8,  /* 12: Gaussian radial basis of r / (1 + r) */
+    TBG_EDGE_SHELL = 16   /* 0: the rate, here and in the harmonic term, is that of a pair whose direction is unknown: it
+                             vanishes with r, so that the term has no source where two atoms meet */
 };
 
 typedef struct {

@@ -192,7 +192,7 @@ void tbg_cpu_work_load(const tbg_cpu_net *net, tbg_cpu_work *work, const tbg_con
                 }
                 if (harmonic) {
                     double rho, rho_slope;
-                    tbg_harmonic_rate(t, r, molecule->pair_mean[ij], molecule->pair_width[ij], &rho,
+                    tbg_harmonic_rate(spec, t, r, molecule->pair_mean[ij], molecule->pair_width[ij], &rho,
                                       &rho_slope);
                     work->push[e] = (float)(rho * dx * inverse);
                     work->push[E + e] = (float)(rho * dy * inverse);

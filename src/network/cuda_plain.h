@@ -93,7 +93,7 @@ TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
         const int bond = J->bond[at];
         tbg_math_edge_features(J->bits, t, r, bond, J->pair_mean[at], J->pair_width[at], e, de);
         if (J->harmonic && (bond == 1 || bond == 2))
-            tbg_math_harmonic_rate(t, r, J->pair_mean[at], J->pair_width[at], &rho, &drho);
+            tbg_math_harmonic_rate(J->bits & 16, t, r, J->pair_mean[at], J->pair_width[at], &rho, &drho);
         for (int a = 0; a < 3; a++)
             R->unit[3 * (size_t)p + a] = (float)(r != 0 ? n[a] / r : 0);
         R->r0[p] = (float)r;

@@ -10,8 +10,9 @@ int tbg_edge_feature_count(const tbg_network_spec *spec) {
            (bits & TBG_EDGE_RADIAL ? TBG_N_RADIAL : 0);
 }
 
-void tbg_harmonic_rate(double t, double r, double mean, double width, double *rho, double *drho_dr) {
-    tbg_math_harmonic_rate(t, r, mean, width, rho, drho_dr);
+void tbg_harmonic_rate(const tbg_network_spec *spec, double t, double r, double mean, double width,
+                       double *rho, double *drho_dr) {
+    tbg_math_harmonic_rate(spec->edge_features & TBG_EDGE_SHELL, t, r, mean, width, rho, drho_dr);
 }
 
 void tbg_edge_features(const tbg_network_spec *spec, double t, double r, int bond_class, double mean,

@@ -118,7 +118,7 @@ static void edge_input(const tbg_reference *R, const tbg_conditioning *c, double
     tbg_edge_features(&R->model->spec, t, E->r0, class, c->pair_mean[ij], c->pair_width[ij], E->e, E->de);
     E->harmonic = R->model->spec.harmonic_term && (class == 1 || class == 2);
     if (E->harmonic)
-        tbg_harmonic_rate(t, E->r0, c->pair_mean[ij], c->pair_width[ij], &E->rho, &E->drho);
+        tbg_harmonic_rate(&R->model->spec, t, E->r0, c->pair_mean[ij], c->pair_width[ij], &E->rho, &E->drho);
 }
 
 /* Forward of one ordered pair (i receives): fills E, z1..y3 and m. x: of the layer. */

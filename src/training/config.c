@@ -42,6 +42,7 @@ static const choice edge_words[] = {{"d0", TBG_EDGE_D0},
                                     {"bonded", TBG_EDGE_BONDED},
                                     {"rate", TBG_EDGE_RATE},
                                     {"radial", TBG_EDGE_RADIAL},
+                                    {"shell", TBG_EDGE_SHELL},
                                     {0}};
 
 static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
@@ -58,7 +59,7 @@ static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
         while (c->word && (!word || strcmp(word, c->word)))
             c++;
         if (!c->word)
-            return tbg_fail(TBG_INPUT, "%s:%d: unknown edge feature '%s' (d0, bonded, rate, radial)", file,
+            return tbg_fail(TBG_INPUT, "%s:%d: unknown edge feature '%s' (d0, bonded, rate, radial, shell)", file,
                             tbg_yaml_line(tbg_yaml_item(list, i)), word ? word : "(a list)");
         *bits |= c->value;
     }

@@ -160,7 +160,7 @@ static void bad_specifications(void **state) {
     REFUSED(s.n_features = 0);
     REFUSED(s.features = 9);
     REFUSED(s.features = TBG_FEATURES_FULL);
-    REFUSED(s.edge_features = 16);
+    REFUSED(s.edge_features = 32);
     REFUSED(s.smoothing = -0.01);
     REFUSED(s.smoothing = NAN);
     REFUSED(s.scale = NAN);

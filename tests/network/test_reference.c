@@ -337,9 +337,11 @@ static void batches_and_threads_do_not_matter(void **state) {
     drop(&s);
 }
 
+static int as_it_is = 0, without_shell = TBG_EDGE_SHELL;
+
 static void edge_features_have_their_slopes(void **state) {
-    (void)state;
     tbg_network_spec spec = improved_spec();
+    spec.edge_features ^= *(int *)*state;
     int K = tbg_edge_feature_count(&spec);
     assert_int_equal(K, 19);
     for (int class = 0; class <= 3; class ++)
@@ -359,13 +361,57 @@ static void edge_features_have_their_slopes(void **state) {
             }
         }
     double rho, slope;
+    spec.edge_features &= ~TBG_EDGE_SHELL;
     /* At t = 1 the rate is m + (r - m)/... with lambda = 1: rho = r. At t = 0: lambda = -1, rho = m - r. */
-    tbg_harmonic_rate(1, 1.3, 0.9, 0.1, &rho, &slope);
+    tbg_harmonic_rate(&spec, 1, 1.3, 0.9, 0.1, &rho, &slope);
     assert_true(fabs(rho - 1.3) < 1e-14 && fabs(slope - 1) < 1e-14);
-    tbg_harmonic_rate(0, 1.3, 0.9, 0.1, &rho, &slope);
+    tbg_harmonic_rate(&spec, 0, 1.3, 0.9, 0.1, &rho, &slope);
     assert_true(fabs(rho + 0.4) < 1e-14 && fabs(slope + 1) < 1e-14);
-    tbg_harmonic_rate(0.99, 100, 0.9, 0.001, &rho, &slope);
+    tbg_harmonic_rate(&spec, 0.99, 100, 0.9, 0.001, &rho, &slope);
     assert_true(rho == -8 && slope == 0);
+}
+
+/* What the rate is for: the mean of x1 - x0 given x, along x, of a pair whose x1 has a uniform direction and
+ * a length of mean m and width w, x0 of variance 2 per direction. By quadrature over length and direction. */
+static double mean_velocity_of_shell(double t, double r, double m, double w) {
+    double s = 1 - t, weight = 0, sum = 0, largest = -(r - t * m) * (r - t * m) / (4 * s * s);
+    for (int i = 0; i < 400; i++)
+        for (int j = 0; j < 4000; j++) {
+            double z = -5 + 10 * (i + 0.5) / 400, R = m + w * z, c = -1 + 2 * (j + 0.5) / 4000;
+            double away = r * r + t * t * R * R - 2 * t * r * R * c;
+            double p = exp(-0.5 * z * z - away / (4 * s * s) - largest);
+            weight += p;
+            sum += p * (R * c - r) / s;
+        }
+    return sum / weight;
+}
+
+static void rate_of_a_shell(void **state) {
+    (void)state;
+    tbg_network_spec spec = improved_spec();
+    double rho, slope, plain, h = 1e-4;
+    for (int step = 0; step < 24; step++) {
+        double t = 0.03 + 0.16 * (step % 6), r = 0.02 + 0.4 * (step / 6), m = 0.8, w = 0.02;
+        spec.edge_features |= TBG_EDGE_SHELL;
+        tbg_harmonic_rate(&spec, t, r, m, w, &rho, &slope);
+        double want = mean_velocity_of_shell(t, r, m, w);
+        if (fabs(want) < 7.9) {
+            if (!(fabs(rho - want) < 0.01 * (1 + fabs(want))))
+                fail_msg("t %g, r %g: rate %g, not %g", t, r, rho, want);
+        } else
+            assert_true(fabs(rho) == 8 && rho * want > 0);
+        double there[4];
+        for (int q = 0; q < 4; q++)
+            tbg_harmonic_rate(&spec, t, r + steps[q] * h, m, w, &there[q], &plain);
+        double gradient = central(there, h);
+        assert_true(fabs(slope - gradient) <= 1e-6 * (1 + fabs(gradient)));
+    }
+    /* It vanishes where the atoms meet, and the other one does not. */
+    tbg_harmonic_rate(&spec, 0.5, 0, 0.8, 0.02, &rho, &slope);
+    assert_true(fabs(rho) < 1e-14);
+    spec.edge_features &= ~TBG_EDGE_SHELL;
+    tbg_harmonic_rate(&spec, 0.5, 0, 0.8, 0.02, &rho, &slope);
+    assert_true(rho > 0.5);
 }
 
 static void sessions_refuse(void **state) {
@@ -388,15 +434,18 @@ static void sessions_refuse(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(symmetries),
-                                       cmocka_unit_test(permutation),
-                                       cmocka_unit_test(tangent_is_the_derivative),
-                                       cmocka_unit_test(divergence_is_the_trace),
-                                       cmocka_unit_test(reverse_is_the_transpose),
-                                       cmocka_unit_test(parameter_gradients),
-                                       cmocka_unit_test(loss_gradient_is_that_of_vjp),
-                                       cmocka_unit_test(batches_and_threads_do_not_matter),
-                                       cmocka_unit_test(edge_features_have_their_slopes),
-                                       cmocka_unit_test(sessions_refuse)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(symmetries),
+        cmocka_unit_test(permutation),
+        cmocka_unit_test(tangent_is_the_derivative),
+        cmocka_unit_test(divergence_is_the_trace),
+        cmocka_unit_test(reverse_is_the_transpose),
+        cmocka_unit_test(parameter_gradients),
+        cmocka_unit_test(loss_gradient_is_that_of_vjp),
+        cmocka_unit_test(batches_and_threads_do_not_matter),
+        cmocka_unit_test_prestate(edge_features_have_their_slopes, &as_it_is),
+        cmocka_unit_test_prestate(edge_features_have_their_slopes, &without_shell),
+        cmocka_unit_test(rate_of_a_shell),
+        cmocka_unit_test(sessions_refuse)};
     return cmocka_run_group_tests_name("reference", tests, NULL, NULL);
 }

@@ -67,7 +67,7 @@ static inline tbg_network_spec improved_spec(void) {
     s.features = TBG_FEATURES_RAW;
     s.n_features = 4;
     s.scale = 5;
-    s.edge_features |= TBG_EDGE_RADIAL;
+    s.edge_features |= TBG_EDGE_RADIAL | TBG_EDGE_SHELL;
     return s;
 }
 #endif
