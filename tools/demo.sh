@@ -1,19 +1,19 @@
 #!/bin/sh
 # demo.sh: the main job on a shipped model, called by ./run demo after the build: from a sequence to a weighted ensemble and
 # a report. Options go to `tbg sample`.
-#   ./run demo                    alanine dipeptide, by the model of its own
-#   ./run demo GN                 a dipeptide that no weight has seen, by the small transferable model
-#   ./run demo GN -n 1000
+#   ./run demo                    GN, a dipeptide that no weight has seen, by the small transferable model
+#   ./run demo AT -n 1000         any other dipeptide
+#   ./run demo ACE-ALA-NME        alanine dipeptide, by the model of its own
 set -eu
 cd "$(dirname "$0")/.."
-peptide=ACE-ALA-NME
+peptide=GN
 case ${1:-} in
 '' | -*) ;;
 *) peptide=$1 && shift ;;
 esac
 case $peptide in
-ACE-ALA-NME) model=models/ad-improved.safetensors number=2000 ;;
-*) model=models/tbg-improved-small.safetensors number=300 ;;
+ACE-ALA-NME) model=models/ad-improved.safetensors number=1000 ;;
+*) model=models/tbg-improved-small.safetensors number=500 ;;
 esac
 reference=data/reference/$peptide.nc
 out=out/demo
