@@ -1,12 +1,12 @@
 #!/bin/sh
 # demo.sh: the main job on a shipped model, called by ./run demo after the build: from a sequence to a weighted ensemble and
 # a report. Options go to `tbg sample`.
-#   ./run demo                    GN, a dipeptide that no weight has seen, by the small transferable model
-#   ./run demo AT -n 1000         any other dipeptide
-#   ./run demo ACE-ALA-NME        alanine dipeptide, by the model of its own
+#   ./run demo                    alanine dipeptide, by the model of its own
+#   ./run demo GN                 a dipeptide that no weight has seen, by the small transferable model
+#   ./run demo AT -n 1000
 set -eu
 cd "$(dirname "$0")/.."
-peptide=GN
+peptide=ACE-ALA-NME
 case ${1:-} in
 '' | -*) ;;
 *) peptide=$1 && shift ;;
