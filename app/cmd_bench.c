@@ -240,15 +240,8 @@ static int take_noise_off(bench *b, int n) {
     o.threads = b->threads;
     if (b->model->temperature > 0)
         o.temperature = b->model->temperature;
-    size_t all = 3 * (size_t)b->n * (size_t)n;
-    double *y = TBG_NEW(double, all);
     tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
-    int status = y && result ? TBG_OK : TBG_FAILED;
-    if (!status) {
-        memcpy(y, b->v, all * sizeof *y);
-        status = tbg_anneal(b->engine, b->n, &o, n, 0, y, b->v, result);
-    }
-    free(y);
+    int status = result ? tbg_anneal(b->engine, b->n, &o, n, 0, b->v, b->v, result) : TBG_FAILED;
     free(result);
     return status;
 }

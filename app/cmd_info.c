@@ -58,11 +58,10 @@ static json_t *describe_build(void) {
 }
 
 static json_t *edge_names(int bits) {
-    static const char *const names[] = {"d0", "bonded", "rate", "radial", "shell"};
     json_t *list = json_array();
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; tbg_edge_word(i); i++)
         if (bits >> i & 1)
-            json_array_append_new(list, json_string(names[i]));
+            json_array_append_new(list, json_string(tbg_edge_word(i)));
     return list;
 }
 

@@ -47,19 +47,14 @@ int sample_anneal(const sample_annealing *a, uint64_t first, long n, double *pos
                   double *error) {
     if (!a->engine)
         return TBG_OK;
-    size_t all = 3 * (size_t)a->n_atoms * (size_t)n;
-    double *y = TBG_NEW(double, all);
     tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
-    int status = y && result ? TBG_OK : TBG_FAILED;
-    if (!status) {
-        memcpy(y, positions, all * sizeof *y);
-        status = tbg_anneal(a->engine, a->n_atoms, &a->options, n, first, y, positions, result);
-    }
+    int status = result
+                     ? tbg_anneal(a->engine, a->n_atoms, &a->options, n, first, positions, positions, result)
+                     : TBG_FAILED;
     for (long i = 0; i < n && !status; i++) {
         log_ratio[i] = -result[i].u - result[i].log_z; /* exp(-u) / q becomes Z / q */
         error[i] = result[i].error;
     }
-    free(y);
     free(result);
     return status;
 }

@@ -29,9 +29,9 @@ typedef struct {
     size_t n3;
 } bench;
 
-/* ln of what weights have above q: exp(-u), or Z of a smoothed model's sample (the annealing takes the same random
- * numbers whatever the setting). x: nm. */
-static int numerators(bench *b, int first, int n, const double *x, double *out) {
+/* ln of what weights have above q: exp(-u), or Z of a smoothed model's sample (the annealing takes the same
+ * random numbers whatever the setting). x: nm; annealed. */
+static int numerators(bench *b, int first, int n, double *x, double *out) {
     const double kT = TBG_BOLTZMANN * b->model->temperature;
     if (!(b->model->spec.smoothing > 0)) {
         TBG_TRY(tbg_engine_evaluate(b->engine, n, x, out, NULL, NULL));
@@ -43,14 +43,11 @@ static int numerators(bench *b, int first, int n, const double *x, double *out) 
     tbg_anneal_defaults(&o);
     o.smoothing = b->model->spec.smoothing;
     o.temperature = b->model->temperature;
-    double *kept = TBG_NEW(double, (size_t)n * b->n3);
     tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
-    int status = kept && result ? TBG_OK : TBG_FAILED;
-    if (!status)
-        status = tbg_anneal(b->engine, (int)b->n3 / 3, &o, n, (uint64_t)first, x, kept, result);
+    int status =
+        result ? tbg_anneal(b->engine, (int)b->n3 / 3, &o, n, (uint64_t)first, x, x, result) : TBG_FAILED;
     for (int i = 0; i < n && !status; i++)
         out[i] = result[i].log_z;
-    free(kept);
     free(result);
     return status;
 }

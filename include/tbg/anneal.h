@@ -42,7 +42,7 @@ typedef struct {
 } tbg_anneal_result;
 
 /* engine: of the force field of x. y: [n][n_atoms][3] nm; configuration i has the number first + i, which with the seed
- * alone decides its random numbers. x: [n][n_atoms][3] nm, assigned; mean removed. result: [n]. A configuration that is
+ * alone decides its random numbers. x: [n][n_atoms][3] nm, assigned; mean removed; may be y. result: [n]. A configuration that is
  * not finite gives log_z -Inf. errors: TBG_INPUT: options; TBG_FAILED: "interrupted". */
 int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n, uint64_t first,
                const double *y, double *x, tbg_anneal_result *result);

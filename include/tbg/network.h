@@ -35,6 +35,9 @@ enum {
                              vanishes with r, so that the term has no source where two atoms meet */
 };
 
+/* The word of bit 1 << k in configurations and descriptions: "d0", "bonded", "rate", "radial", "shell"; NULL beyond. */
+const char *tbg_edge_word(int k);
+
 typedef struct {
     int hidden, layers;       /* H, L */
     tbg_feature_set features;

@@ -90,8 +90,7 @@ static void shift(size_t n, size_t d, double by, double *x) {
         x[a] += by;
 }
 
-/* Positions of the trial points into the batch: x* + L^-T z. z is spoilt and restored by the caller's copy.
- */
+/* Positions of all replicas at z: x* + L^-T z. x: [K][n3] */
 static void place(const annealer *W, int i, const double *z, double *x) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     double *w = W->of[i].energy + K; /* [n3][K] scratch */

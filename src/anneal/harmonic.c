@@ -17,23 +17,24 @@ static double tether(const tbg_annealer *A, const double *x, const double *y) {
     return 0.5 * A->precision * sum;
 }
 
-/* V and its gradient at the centres of all that are not done. */
-static int evaluate_centres(tbg_annealer *A, int m, tbg_harmonic *h) {
-    size_t q = 0;
+/* The centre moves to configuration q of the batch, which was evaluated to V = v. */
+static void settle(const tbg_annealer *A, size_t q, double v, tbg_harmonic *h) {
+    const double *x = A->batch + q * A->n3, *force = A->batch_force + q * A->n3;
+    memcpy(h->centre, x, A->n3 * sizeof *x);
+    h->v = v;
+    for (size_t k = 0; k < A->n3; k++)
+        h->gradient[k] = A->precision * (x[k] - h->y[k]) - force[k];
+}
+
+static int begin_at_y(tbg_annealer *A, int m, tbg_harmonic *h) {
     for (int i = 0; i < m; i++)
-        if (!h[i].done)
-            memcpy(A->batch + q++ * A->n3, h[i].centre, A->n3 * sizeof(double));
-    TBG_TRY(tbg_anneal_evaluate(A, q));
-    q = 0;
+        memcpy(A->batch + (size_t)i * A->n3, h[i].y, A->n3 * sizeof(double));
+    TBG_TRY(tbg_anneal_evaluate(A, (size_t)m));
     for (int i = 0; i < m; i++) {
-        if (h[i].done)
-            continue;
-        h[i].v = A->batch_u[q] + tether(A, h[i].centre, h[i].y);
-        for (size_t k = 0; k < A->n3; k++)
-            h[i].gradient[k] = A->precision * (h[i].centre[k] - h[i].y[k]) - A->batch_force[q * A->n3 + k];
-        if (!isfinite(h[i].v))
-            h[i].done = h[i].failed = 1;
-        q++;
+        settle(A, (size_t)i, A->batch_u[i], &h[i]); /* the tether has no length yet */
+        h[i].newton = 0;
+        h[i].damping = 0;
+        h[i].done = h[i].failed = !isfinite(h[i].v);
     }
     return TBG_OK;
 }
@@ -108,9 +109,9 @@ static int take_steps(tbg_annealer *A, int m, tbg_harmonic *h) {
         for (int i = 0; i < m; i++) {
             if (!h[i].pending)
                 continue;
-            const double *x = A->batch + q * n;
-            if (A->batch_u[q] + tether(A, x, h[i].y) < h[i].v) {
-                memcpy(h[i].centre, x, n * sizeof *x);
+            double v = A->batch_u[q] + tether(A, A->batch + q * n, h[i].y);
+            if (v < h[i].v) {
+                settle(A, q, v, &h[i]);
                 h[i].damping = h[i].damping > 0.01 * A->precision ? 0.1 * h[i].damping : 0;
                 h[i].pending = 0;
             } else {
@@ -127,12 +128,7 @@ static int take_steps(tbg_annealer *A, int m, tbg_harmonic *h) {
 }
 
 int tbg_harmonic_find(tbg_annealer *A, int m, tbg_harmonic *h) {
-    for (int i = 0; i < m; i++) {
-        memcpy(h[i].centre, h[i].y, A->n3 * sizeof(double));
-        h[i].newton = h[i].done = h[i].failed = 0;
-        h[i].damping = 0;
-    }
-    TBG_TRY(evaluate_centres(A, m, h));
+    TBG_TRY(begin_at_y(A, m, h));
     for (int left = 1, round = 0; left && round < A->o->newton; round++) {
         left = 0;
         TBG_TRY(evaluate_hessians(A, m, h));
@@ -149,7 +145,6 @@ int tbg_harmonic_find(tbg_annealer *A, int m, tbg_harmonic *h) {
             }
         }
         TBG_TRY(take_steps(A, m, h));
-        TBG_TRY(evaluate_centres(A, m, h));
         for (int i = 0; i < m; i++)
             left += !h[i].done;
     }

@@ -4,6 +4,11 @@
 #include "network/edge_math.h"
 #include "network/kernels.h"
 
+const char *tbg_edge_word(int k) {
+    static const char *const words[] = {"d0", "bonded", "rate", "radial", "shell"};
+    return k >= 0 && k < (int)(sizeof words / sizeof *words) ? words[k] : NULL;
+}
+
 int tbg_edge_feature_count(const tbg_network_spec *spec) {
     int bits = spec->edge_features;
     return (bits & TBG_EDGE_D0 ? 1 : 0) + (bits & TBG_EDGE_BONDED ? 5 : 0) + (bits & TBG_EDGE_RATE ? 1 : 0) +

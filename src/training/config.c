@@ -38,30 +38,23 @@ static int is_number(const char *text) {
     return *text && !*end;
 }
 
-static const choice edge_words[] = {{"d0", TBG_EDGE_D0},
-                                    {"bonded", TBG_EDGE_BONDED},
-                                    {"rate", TBG_EDGE_RATE},
-                                    {"radial", TBG_EDGE_RADIAL},
-                                    {"shell", TBG_EDGE_SHELL},
-                                    {0}};
-
 static int read_edges(const tbg_yaml *node, const char *file, int *bits) {
     const tbg_yaml *list = tbg_yaml_get(node, "edge_features");
     if (!list)
         return TBG_OK;
     if (tbg_yaml_text(list) || tbg_yaml_key(list, 0))
-        return tbg_fail(TBG_INPUT, "%s:%d: 'edge_features' is a list of d0, bonded, rate, radial", file,
-                        tbg_yaml_line(list));
+        return tbg_fail(TBG_INPUT, "%s:%d: 'edge_features' is a list of d0, bonded, rate, radial, shell",
+                        file, tbg_yaml_line(list));
     *bits = 0;
     for (int i = 0; i < tbg_yaml_size(list); i++) {
         const char *word = tbg_yaml_text(tbg_yaml_item(list, i));
-        const choice *c = edge_words;
-        while (c->word && (!word || strcmp(word, c->word)))
-            c++;
-        if (!c->word)
-            return tbg_fail(TBG_INPUT, "%s:%d: unknown edge feature '%s' (d0, bonded, rate, radial, shell)", file,
-                            tbg_yaml_line(tbg_yaml_item(list, i)), word ? word : "(a list)");
-        *bits |= c->value;
+        int k = 0;
+        while (tbg_edge_word(k) && (!word || strcmp(word, tbg_edge_word(k))))
+            k++;
+        if (!tbg_edge_word(k))
+            return tbg_fail(TBG_INPUT, "%s:%d: unknown edge feature '%s' (d0, bonded, rate, radial, shell)",
+                            file, tbg_yaml_line(tbg_yaml_item(list, i)), word ? word : "(a list)");
+        *bits |= 1 << k;
     }
     return TBG_OK;
 }
@@ -400,9 +393,9 @@ json_t *tbg_json_real(double value) {
 
 json_t *tbg_spec_json(const tbg_network_spec *s) {
     json_t *edges = json_array();
-    for (const choice *c = edge_words; c->word; c++)
-        if (s->edge_features & c->value)
-            json_array_append_new(edges, json_string(c->word));
+    for (int k = 0; tbg_edge_word(k); k++)
+        if (s->edge_features >> k & 1)
+            json_array_append_new(edges, json_string(tbg_edge_word(k)));
     return json_pack("{s:i, s:i, s:s, s:i, s:o, s:b, s:b, s:b, s:b, s:f, s:f, s:f, s:f, s:b}", "hidden",
                      s->hidden, "layers", s->layers, "features", tbg_feature_set_name(s->features),
                      "n_features", s->n_features, "edge_features", edges, "harmonic_term", s->harmonic_term,

@@ -5,6 +5,7 @@
 #include "anneal/toy.h"
 #include "file/temporary.h"
 #include "refine/chain.h"
+#include "refine/parts.h"
 #include "tbg/dynamics.h"
 
 #include <math.h>
@@ -201,54 +202,6 @@ static void goes_on(void **state) {
 }
 
 /* ---- a molecule ---- */
-
-typedef struct {
-    tbg_molecule *molecule;
-    tbg_system *system;
-    tbg_model *model;
-    tbg_conditioning *conditioning;
-    tbg_session *session;
-    tbg_engine *engine;
-    tbg_flow_options flow;
-    tbg_refine_options options;
-    tbg_anneal_options annealing;
-} parts;
-
-static parts make_parts(double smoothing) {
-    parts p;
-    tbg_network_spec spec;
-    assert_ok(tbg_molecule_from_sequence("ACE-A-NME", &p.molecule));
-    assert_ok(tbg_system_create(p.molecule, "amber99sbildn-obc", -1, &p.system));
-    assert_ok(tbg_network_preset("improved-ad", &spec));
-    spec.hidden = 8;
-    spec.layers = 1;
-    spec.scale = 6;
-    spec.smoothing = smoothing;
-    assert_ok(tbg_model_create(&spec, 4, &p.model));
-    assert_ok(tbg_conditioning_create(&spec, p.molecule, p.system, 300, &p.conditioning));
-    assert_ok(tbg_session_create(p.model, "cpu", 22, 1, &p.session));
-    assert_ok(tbg_engine_create("native", p.molecule, p.system, 1, &p.engine));
-    tbg_flow_defaults(&p.flow);
-    p.flow.solver = TBG_SOLVER_FIXED;
-    p.flow.steps = 8;
-    p.flow.tolerance = 50;
-    tbg_refine_defaults("amber99sbildn-obc", &p.options);
-    p.options.chains = 5;
-    p.options.time = 0.1;
-    tbg_anneal_defaults(&p.annealing);
-    p.annealing.smoothing = smoothing;
-    p.annealing.replicas = 2;
-    p.annealing.stages = 2;
-    return p;
-}
-static void free_parts(parts *p) {
-    tbg_engine_free(p->engine);
-    tbg_session_free(p->session);
-    tbg_conditioning_free(p->conditioning);
-    tbg_model_free(p->model);
-    tbg_system_free(p->system);
-    tbg_molecule_free(p->molecule);
-}
 
 static int create(const parts *p, tbg_refine_target *t) {
     return tbg_refine_molecule_create(p->molecule, p->system, p->conditioning, p->session, &p->flow,
