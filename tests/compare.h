@@ -1,13 +1,14 @@
-/* compare.h: the numeric comparator of the tests. NaN, Inf against finite, a flipped sign, one bad element in many and
- * a wrong length all fail: every comparison is written !(error <= tolerance). tests/base/test_compare.c tests it. */
+/* compare.h: the numeric comparator of the tests. NaN, Inf against finite, a flipped sign, one bad element in
+ * many and a wrong length all fail: every comparison is written !(error <= tolerance).
+ * tests/base/test_compare.c tests it. */
 #ifndef TBG_TESTS_COMPARE_H
 #define TBG_TESTS_COMPARE_H
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 
-/* Error of `got` against `want` on the scale max(|want|, floor). Non-finite `got` or `want`: infinite, unless both are
- * the same infinity. */
+/* Error of `got` against `want` on the scale max(|want|, floor). Non-finite `got` or `want`: infinite, unless
+ * both are the same infinity. */
 static inline double compare_error(double got, double want, double floor_) {
     if (isinf(got) && isinf(want) && got == want)
         return 0;
@@ -19,8 +20,8 @@ static inline double compare_error(double got, double want, double floor_) {
     return fabs(got - want) / scale;
 }
 
-/* Largest error over n elements with floor = `relative_floor` times the largest |want| (so that zeros inside an array
- * are judged on the array's scale). Returns infinity for n = 0. */
+/* Largest error over n elements with floor = `relative_floor` times the largest |want| (so that zeros inside
+ * an array are judged on the array's scale). Returns infinity for n = 0. */
 static inline double compare_arrays(const char *what, size_t n, const double *got, const double *want,
                                     double relative_floor, double tolerance) {
     double largest = 0, worst = n ? 0 : INFINITY;

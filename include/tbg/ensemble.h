@@ -247,16 +247,17 @@ typedef struct {
     char *forcefield;   /* of the first file, or NULL */
     double temperature; /* of the first file, 0 if unknown */
     tbg_whole *whole;   /* kept beside a thinned trajectory, or NULL */
-    /* Of a trajectory with weights the frames here are draws in proportion to them (as many as there were), and time
-     * counts draws. dF comes from the weights: */
+    /* Of a trajectory with weights the frames here are draws in proportion to them (as many as there were),
+     * and time counts draws. dF comes from the weights: */
     int weighted, n_dF;
     double effective_frames; /* Kish */
     tbg_dF dF[TBG_TORSIONS_MOST];
-    double inefficiency[TBG_TORSIONS_MOST]; /* frames; below 1: the bias made them worth more than independent ones */
+    double inefficiency[TBG_TORSIONS_MOST]; /* frames; below 1: the bias made them worth more than independent
+                                               ones */
 } tbg_reference;
-/* burn_in: ps dropped at the start of every run (frames if a file has no times); NAN: of each run what the file's
- * diagnostics by tbg simulate call not stationary. A trajectory with weights
- * (tbg_trajectory_weights) must be the only one. */
+/* burn_in: ps dropped at the start of every run (frames if a file has no times); NAN: of each run what the
+ * file's diagnostics by tbg simulate call not stationary. A trajectory with weights (tbg_trajectory_weights)
+ * must be the only one. */
 int tbg_reference_read(int n_paths, const char *const *paths, const tbg_molecule *molecule, double burn_in,
                        tbg_reference **out);
 void tbg_reference_free(tbg_reference *r);

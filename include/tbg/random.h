@@ -1,13 +1,15 @@
-/* random.h: counter-based random numbers. Every number has an address (seed, stream, counter), so that results do
- * not depend on the number of threads and a resumed run equals an uninterrupted one.
+/* random.h: counter-based random numbers. Every number has an address (seed, stream, counter), so that
+ * results do not depend on the number of threads and a resumed run equals an uninterrupted one.
  *
- * Generator: Philox-4x32-10 (Salmon et al., SC 2011) from Random123; key = seed, counter = (counter, stream). */
+ * Generator: Philox-4x32-10 (Salmon et al., SC 2011) from Random123; key = seed, counter = (counter, stream).
+ */
 #ifndef TBG_RANDOM_H
 #define TBG_RANDOM_H
 #include <stdint.h>
 #include <stddef.h>
 
-/* What a stream of numbers is for: goes into the upper byte of the stream, so that uses never share numbers. */
+/* What a stream of numbers is for: goes into the upper byte of the stream, so that uses never share numbers.
+ */
 enum {
     TBG_STREAM_VELOCITIES = 1, /* dynamics: initial velocities */
     TBG_STREAM_LANGEVIN = 2,   /* dynamics: friction noise */
@@ -31,8 +33,8 @@ enum {
 /* Four uniform 32-bit words at an address. out: [4]. */
 void tbg_random_words(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
-/* n uniform numbers in the open interval (0, 1), 52 bits each; number i of the call has address first + i, two
- * numbers per Philox block, so any split into calls gives the same values. out: [n]. */
+/* n uniform numbers in the open interval (0, 1), 52 bits each; number i of the call has address first + i,
+ * two numbers per Philox block, so any split into calls gives the same values. out: [n]. */
 void tbg_random_uniform(uint64_t seed, uint64_t stream, uint64_t first, size_t n, double *out);
 
 /* n standard normal numbers (Box-Muller on 52-bit uniforms); number i has address first + i. out: [n]. */

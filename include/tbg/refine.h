@@ -16,11 +16,12 @@
  * with probability min(1, (w/w')^(1-b)); neighbours exchange with min(1, (w_l/w_l+1)^(b_l+1 - b_l)). Only the
  * last level, b = 1, gives frames. Levels help where few proposals have a weight that counts.
  *
- * Smoothed models (tbg/anneal.h): q is a density of y = x + noise, and a proposal is y with the annealing that made x of it,
- * weight Z^/q(y), Z^ its estimate of Z(y). All of the above then holds with states (x, y, annealing) and w = Z^/q: q w is
- * exp(-u(x)) times the distribution of y and annealing given x, so x has the density pi. Dynamics moves x, and 3. draws y and
- * the annealing anew given x (tbg_anneal_smooth, tbg_anneal_reverse), which together is reversible for q w; a state that
- * dynamics goes back to keeps its own.
+ * Smoothed models (tbg/anneal.h): q is a density of y = x + noise, and a proposal is y with the annealing
+ * that made x of it, weight Z^/q(y), Z^ its estimate of Z(y). All of the above then holds with states (x, y,
+ * annealing) and w = Z^/q: q w is exp(-u(x)) times the distribution of y and annealing given x, so x has the
+ * density pi. Dynamics moves x, and 3. draws y and the annealing anew given x (tbg_anneal_smooth,
+ * tbg_anneal_reverse), which together is reversible for q w; a state that dynamics goes back to keeps its
+ * own.
  *
  * Every random number has an address (seed, chain, cycle): results do not depend on threads, and a run that
  * was saved and loaded equals one that was not interrupted. */
@@ -77,10 +78,10 @@ typedef struct {
 
 /* States nm [n_atoms][3]; marks are 0 < phi < 2 of each phi. Energies by `engine` (which must compute
  * `system`, the force field of the dynamics), log q in nm. A state is valid if tbg_check finds nothing to
- * relabel or mirror. annealing, annealer: of a smoothed model the settings and an engine of the same force field, else NULL;
- * -u - log q is then the ln weight Z^/q, log q being ln q(y) - ln Z^ - u(x) with y and annealing drawn anew; of the settings
- * the seed is not used. All arguments must outlive the target. errors: TBG_INPUT: a force field without native dynamics; a
- * smoothed model without annealing. */
+ * relabel or mirror. annealing, annealer: of a smoothed model the settings and an engine of the same force
+ * field, else NULL; -u - log q is then the ln weight Z^/q, log q being ln q(y) - ln Z^ - u(x) with y and
+ * annealing drawn anew; of the settings the seed is not used. All arguments must outlive the target. errors:
+ * TBG_INPUT: a force field without native dynamics; a smoothed model without annealing. */
 int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *system,
                                const tbg_conditioning *conditioning, tbg_session *session,
                                const tbg_flow_options *flow, tbg_engine *engine,

@@ -1,5 +1,5 @@
-/* schedule.h: graded time, one definition for the time feature, for drawing t in training, for the solver's grid and
- * for the quadrature. 1 - t = d sinh(a (1 - u)), a = asinh(1/d); d = 0 means t = u. (SPEC 2.3) */
+/* schedule.h: graded time, one definition for the time feature, for drawing t in training, for the solver's
+ * grid and for the quadrature. 1 - t = d sinh(a (1 - u)), a = asinh(1/d); d = 0 means t = u. (SPEC 2.3) */
 #ifndef TBG_SCHEDULE_H
 #define TBG_SCHEDULE_H
 double tbg_time_of_u(double d, double u);      /* t(u) */

@@ -1,5 +1,5 @@
-/* progress.h: what a person sees of long work. On a terminal a bar with rate and time left, rewritten in place;
- * elsewhere a plain line now and then. Everything goes to stderr. */
+/* progress.h: what a person sees of long work. On a terminal a bar with rate and time left, rewritten in
+ * place; elsewhere a plain line now and then. Everything goes to stderr. */
 #ifndef TBG_BASE_PROGRESS_H
 #define TBG_BASE_PROGRESS_H
 
@@ -17,7 +17,8 @@ void tbg_progress_update(tbg_progress *p, double done, const char *note); /* not
 void tbg_progress_end(tbg_progress *p, double done);
 void tbg_progress_silence(int silent); /* 1: nothing is printed from now on (tests, --quiet) */
 
-/* Set by SIGINT and SIGTERM once tbg_catch_interrupts() was called: long loops look at it, save and return. */
+/* Set by SIGINT and SIGTERM once tbg_catch_interrupts() was called: long loops look at it, save and return.
+ */
 void tbg_catch_interrupts(void);
 int tbg_interrupted(void);
 #endif

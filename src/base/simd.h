@@ -21,7 +21,7 @@ const char *tbg_simd_name(int level);
 
 #if defined(TBG_HAVE_SIMD_AVX512)
 #define TBG_SIMD_DECLARE(type, name) extern type name##_base, name##_avx2, name##_avx512
-#define TBG_SIMD_PICK(name, level)                                                                                 \
+#define TBG_SIMD_PICK(name, level)                                                                           \
     ((level) == TBG_SIMD_AVX512 ? &name##_avx512 : (level) == TBG_SIMD_AVX2 ? &name##_avx2 : &name##_base)
 #else
 #define TBG_SIMD_DECLARE(type, name) extern type name##_base

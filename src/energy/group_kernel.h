@@ -145,8 +145,7 @@ TBG_HD void F(angles)(const F(group) * c, int t, int want_e, int want_f) {
         const REAL *q = c->r + s->r_angle + 2 * m;
         const int32_t *atom = c->ints + s->i_angle + 3 * m;
         F(vec)
-        u = F(between)(c->x, atom[0], atom[1]),
-        v = F(between)(c->x, atom[2], atom[1]), n = F(cross)(u, v);
+        u = F(between)(c->x, atom[0], atom[1]), v = F(between)(c->x, atom[2], atom[1]), n = F(cross)(u, v);
         REAL uu = F(dot)(u, u), vv = F(dot)(v, v), nn = F(dot)(n, n);
         nn = nn < C(1e-24) ? C(1e-24) : nn;
         REAL in = RSQRT(nn), bend = ATAN2(nn * in, F(dot)(u, v)) - q[0], slope = q[1] * bend;
@@ -172,8 +171,8 @@ TBG_HD void F(angles)(const F(group) * c, int t, int want_e, int want_f) {
 TBG_HD void F(torsion)(const F(group) * c, int t, const int32_t *atom, const REAL *q, int wave, int slot,
                        int want_e, int want_f) {
     F(vec)
-    Fv = F(between)(c->x, atom[0], atom[1]),
-    G = F(between)(c->x, atom[1], atom[2]), H = F(between)(c->x, atom[3], atom[2]);
+    Fv = F(between)(c->x, atom[0], atom[1]), G = F(between)(c->x, atom[1], atom[2]),
+    H = F(between)(c->x, atom[3], atom[2]);
     F(vec) A = F(cross)(Fv, G), B = F(cross)(H, G);
     REAL ia = RSQRT(F(dot)(A, A)), ib = RSQRT(F(dot)(B, B)), gg = F(dot)(G, G), ig = RSQRT(gg), g = gg * ig;
     REAL iab = ia * ib, co = F(dot)(A, B) * iab, si = -g * F(dot)(Fv, B) * iab, p, dp;
@@ -221,8 +220,7 @@ TBG_HD void F(torsions)(const F(group) * c, int t, int want_e, int want_f) {
         F(torsion)(c, t, c->ints + s->i_cosine + 4 * k, c->r + s->r_cosine + 5 * k, 0, 4 * k, want_e, want_f);
     for (int k = t; k < s->n_waves; k += TBG_GROUP)
         F(torsion)
-        (c, t, c->ints + s->i_wave + 4 * k, c->r + s->r_wave + 13 * k, 1, 4 * (s->n_cosines + k), want_e,
-         want_f);
+    (c, t, c->ints + s->i_wave + 4 * k, c->r + s->r_wave + 13 * k, 1, 4 * (s->n_cosines + k), want_e, want_f);
 }
 
 /* Every component of every atom adds up its slots. */

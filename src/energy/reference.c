@@ -3,8 +3,8 @@
  * Numbers match OpenMM 7.7's Reference platform with the force fields of src/forcefield (tests/energy):
  * - bond, angle, torsion: harmonic, harmonic, cosine series; torsion gradient after Blondel and Karplus, 1996
  * - nonbonded: Lennard-Jones 12-6 with Lorentz-Berthelot rules, Coulomb; cutoff: tbg/system.h
- * - generalised Born: Onufriev, Bashford, Case, 2004, with the Hawkins-Cramer-Truhlar integrals, models I, II,
- *   as tbg/system.h states them; surface term after Schaefer, Bartels and Karplus, 1998
+ * - generalised Born: Onufriev, Bashford, Case, 2004, with the Hawkins-Cramer-Truhlar integrals, models I,
+ * II, as tbg/system.h states them; surface term after Schaefer, Bartels and Karplus, 1998
  *
  * Index letters: i, j, k, l atoms; a axis. Refuses nothing: overlapping atoms give Inf or NaN. */
 #include "energy/reference.h"

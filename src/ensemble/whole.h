@@ -6,10 +6,12 @@
 enum { TBG_QUANTILES = 100 }; /* of each of TBG_BLOCKS blocks of energies in time */
 
 /* dF of every phi from all frames of r; its error from the inefficiency of the indicator, or the scatter
- * between runs where that is larger; of weighted frames what tbg_reference_unweight found. dF, inefficiency: [TBG_TORSIONS_MOST]. */
+ * between runs where that is larger; of weighted frames what tbg_reference_unweight found. dF, inefficiency:
+ * [TBG_TORSIONS_MOST]. */
 int tbg_reference_dF(const tbg_reference *r, const tbg_molecule *molecule, int *n_dF, tbg_dF *dF,
                      double *inefficiency);
-/* weighted.c: r->weighted, dF and inefficiency from the frames' weights, then draws in place of the frames. weight: [r->n]. */
+/* weighted.c: r->weighted, dF and inefficiency from the frames' weights, then draws in place of the frames.
+ * weight: [r->n]. */
 int tbg_reference_unweight(tbg_reference *r, const tbg_molecule *molecule, const double *weight);
 /* Dihedral angle of a frame. */
 double tbg_reference_angle(const tbg_reference *r, long i, const int atoms[4]);

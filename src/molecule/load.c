@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #define PDB_LIMIT ((size_t)64 << 20) /* bytes */
 
@@ -24,16 +24,22 @@ int tbg_molecule_read_pdb(const char *path, tbg_molecule **out) {
     return read_chain(path, 0, out);
 }
 
+/* A folder is no molecule: one named after its sequence must not stand in the sequence's way. */
+static int is_file(const char *path) {
+    struct stat s;
+    return !stat(path, &s) && !S_ISDIR(s.st_mode);
+}
+
 int tbg_molecule_load(const char *what, tbg_molecule **out) {
     *out = NULL;
     size_t length = strlen(what);
-    if (!access(what, F_OK))
+    if (is_file(what))
         return tbg_molecule_read_pdb(what, out);
     if (length > 2 && what[length - 2] == ':') {
         char *path = strndup(what, length - 2);
         if (!path)
             return tbg_fail(TBG_FAILED, "no memory");
-        int there = !access(path, F_OK), status = there ? read_chain(path, what[length - 1], out) : TBG_OK;
+        int there = is_file(path), status = there ? read_chain(path, what[length - 1], out) : TBG_OK;
         free(path);
         if (there)
             return status;

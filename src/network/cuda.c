@@ -296,12 +296,17 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     const struct {
         int k;
         size_t bytes;
-    } list[] = {{ATOMS, count * sizeof(int)},         {FIRST, count * sizeof(int)},
+    } list[] = {{ATOMS, count * sizeof(int)},
+                {FIRST, count * sizeof(int)},
                 {HEARD, count * sizeof(int)},
-                {FEATURE_AT, count * sizeof(int)},    {PAIR_AT, count * sizeof(int)},
-                {FEATURES, features * sizeof(float)}, {BOND, pairs},
-                {MEAN, pairs * sizeof(double)},       {WIDTH, pairs * sizeof(double)},
-                {U, count * sizeof(double)},          {X, 3 * all * sizeof(double)}};
+                {FEATURE_AT, count * sizeof(int)},
+                {PAIR_AT, count * sizeof(int)},
+                {FEATURES, features * sizeof(float)},
+                {BOND, pairs},
+                {MEAN, pairs * sizeof(double)},
+                {WIDTH, pairs * sizeof(double)},
+                {U, count * sizeof(double)},
+                {X, 3 * all * sizeof(double)}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
         TBG_TRY(send(s, list[k].k, s->buffer[list[k].k].host, list[k].bytes));
     TBG_TRY(send(s, TIME, t, count * sizeof(double)));
@@ -452,15 +457,7 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
     return receive(s, GRADIENT, s->model->n_parameters, gradient);
 }
 
-const tbg_network_kernels tbg_network_cuda = {
-    "cuda", create_hardware, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe};
-const tbg_network_kernels tbg_network_cuda_emulation = {"cuda-emulation",
-                                                        create_emulation,
-                                                        destroy,
-                                                        refresh,
-                                                        velocity,
-                                                        divergence,
-                                                        tangent,
-                                                        loss,
-                                                        vjp,
-                                                        describe};
+const tbg_network_kernels tbg_network_cuda = {"cuda",     create_hardware, destroy, refresh, velocity,
+                                              divergence, tangent,         loss,    vjp,     describe};
+const tbg_network_kernels tbg_network_cuda_emulation = {
+    "cuda-emulation", create_emulation, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe};

@@ -38,8 +38,8 @@ void tbg_edge_features(const tbg_network_spec *spec, double t, double r, int bon
                        double width, double *e, double *de_dr);
 /* Analytic rate of a harmonic pair and its derivative with respect to r (clamped to +-8: derivative 0 there).
  */
-void tbg_harmonic_rate(const tbg_network_spec *spec, double t, double r, double mean, double width, double *rho,
-                       double *drho_dr);
+void tbg_harmonic_rate(const tbg_network_spec *spec, double t, double r, double mean, double width,
+                       double *rho, double *drho_dr);
 
 /* Single-precision matrix product at its best, Gflop/s summed over threads (0: all): what velocities and
  * gradients are measured against. */

@@ -72,7 +72,8 @@ int tbg_network_spec_check(const tbg_network_spec *spec) {
     if (width && width != spec->n_features)
         return tbg_fail(TBG_INPUT, "network: feature set '%s' has %d features, not %d",
                         tbg_feature_set_name(spec->features), width, spec->n_features);
-    if (spec->edge_features & ~(TBG_EDGE_D0 | TBG_EDGE_BONDED | TBG_EDGE_RATE | TBG_EDGE_RADIAL | TBG_EDGE_SHELL))
+    if (spec->edge_features &
+        ~(TBG_EDGE_D0 | TBG_EDGE_BONDED | TBG_EDGE_RATE | TBG_EDGE_RADIAL | TBG_EDGE_SHELL))
         return tbg_fail(TBG_INPUT, "network: unknown edge feature bits %d", spec->edge_features);
     if ((spec->time_u | spec->harmonic_term | spec->virtual_sites | spec->tanh | spec->attention) & ~1)
         return tbg_fail(TBG_INPUT,

@@ -1,5 +1,5 @@
-/* session.c: sessions: a model on a backend. Checks what callers give once, so that backends need not, and gives
- * molecules with virtual sites to the backend as molecules of more atoms:
+/* session.c: sessions: a model on a backend. Checks what callers give once, so that backends need not, and
+ * gives molecules with virtual sites to the backend as molecules of more atoms:
  *
  *   v = P u(x, s(x)),   dv = P (u_x + u_s ds/dx) dx,
  *
@@ -56,7 +56,8 @@ int tbg_session_create(const tbg_model *model, const char *backend, int max_atom
     s->kernels = kernels;
     s->model = model;
     s->max_atoms = max_atoms;
-    int most = max_atoms + (model->spec.virtual_sites ? max_atoms / 4 + 2 : 0); /* at most two sites a residue */
+    int most =
+        max_atoms + (model->spec.virtual_sites ? max_atoms / 4 + 2 : 0); /* at most two sites a residue */
     int status = kernels->create(model, most, threads ? threads : omp_get_max_threads(), &s->state);
     if (!status && (status = kernels->refresh(s->state)))
         kernels->destroy(s->state);
@@ -121,10 +122,10 @@ static size_t width(const tbg_conditioning *c) {
     return 3 * (size_t)whole(c)->n_atoms;
 }
 
-/* Whether any molecule has sites; if so the batch with room for two more arrays and `further` numbers behind them, and
- * its positions. */
-static int extend(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *x, size_t further,
-                  extended *e) {
+/* Whether any molecule has sites; if so the batch with room for two more arrays and `further` numbers behind
+ * them, and its positions. */
+static int extend(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *x,
+                  size_t further, extended *e) {
     *e = (extended){0};
     int any = 0;
     for (int b = 0; b < n; b++) {
@@ -195,11 +196,12 @@ int tbg_network_velocity(tbg_session *s, int n, const tbg_conditioning *const *m
     return TBG_OK;
 }
 
-/* tr(P (u_x + u_s ds/dx)) from the trace over atoms and sites and the columns of the sites' directions d (component a of
- * site g), c_d = du/ds_d: the sites' own diagonal goes; moving everything moves nothing, so that the columns of the atoms
- * sum to minus those of the sites, which gives the projection's part; and ds_d/dx meets P c_d. */
-static int add_sites(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                     const double *all, double *divergence) {
+/* tr(P (u_x + u_s ds/dx)) from the trace over atoms and sites and the columns of the sites' directions d
+ * (component a of site g), c_d = du/ds_d: the sites' own diagonal goes; moving everything moves nothing, so
+ * that the columns of the atoms sum to minus those of the sites, which gives the projection's part; and
+ * ds_d/dx meets P c_d. */
+static int add_sites(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                     const double *x, const double *all, double *divergence) {
     size_t size = 0, count = 0, most = 0;
     for (int b = 0; b < n; b++) {
         size += 3 * (size_t)molecule[b]->n_sites * width(molecule[b]);

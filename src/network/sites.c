@@ -1,14 +1,15 @@
-/* sites.c: virtual sites. The field of SPEC 2.1 sees distances only, so it cannot tell a centre from its mirror image. A
- * site stands beside every centre whose handedness the atom names fix, where its hydrogen belongs:
+/* sites.c: virtual sites. The field of SPEC 2.1 sees distances only, so it cannot tell a centre from its
+ * mirror image. A site stands beside every centre whose handedness the atom names fix, where its hydrogen
+ * belongs:
  *
  *   s = c + l n / sqrt(|n|^2 + e^2),   n = (a - d) x (b - d),
  *
- * c the centre, a, b, d its other neighbours, l = 0.109 nm, e = 0.01 nm^2. n is a pseudovector: in the mirror image of the
- * neighbours the site is on the other side, so that the distance from hydrogen to site tells left from right, and the
- * field of atoms and sites together commutes with proper rotations only.
+ * c the centre, a, b, d its other neighbours, l = 0.109 nm, e = 0.01 nm^2. n is a pseudovector: in the mirror
+ * image of the neighbours the site is on the other side, so that the distance from hydrogen to site tells
+ * left from right, and the field of atoms and sites together commutes with proper rotations only.
  *
- * Owns where sites are, their derivatives, and what the network sees of them: the features of centre and hydrogen
- * together, 1-4 flags to the centre and its neighbours. */
+ * Owns where sites are, their derivatives, and what the network sees of them: the features of centre and
+ * hydrogen together, 1-4 flags to the centre and its neighbours. */
 #include "network/sites.h"
 #include "base/memory.h"
 #include "network/features.h"
@@ -20,14 +21,13 @@
 #define LENGTH 0.109   /* nm */
 #define ROUND_OFF 0.01 /* nm^2, e above: about a fifth of |n| in a molecule */
 
-/* n points to the hydrogen in L amino acids; in valine and leucine it is the names of like methyls that have a hand. */
+/* n points to the hydrogen in L amino acids; in valine and leucine it is the names of like methyls that have
+ * a hand. */
 static const struct {
     const char *residue, *centre, *h, *a, *b, *d;
 } KINDS[] = {
-    {"", "CA", "HA", "C", "N", "CB"},
-    {"ILE", "CB", "HB", "CG1", "CA", "CG2"},
-    {"THR", "CB", "HB", "OG1", "CA", "CG2"},
-    {"VAL", "CB", "HB", "CG2", "CA", "CG1"},
+    {"", "CA", "HA", "C", "N", "CB"},        {"ILE", "CB", "HB", "CG1", "CA", "CG2"},
+    {"THR", "CB", "HB", "OG1", "CA", "CG2"}, {"VAL", "CB", "HB", "CG2", "CA", "CG1"},
     {"LEU", "CG", "HG", "CD2", "CB", "CD1"},
 };
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
@@ -94,7 +94,8 @@ static void cross(const double a[3], const double b[3], double out[3]) {
 }
 
 /* p = a - d, q = b - d, n = p x q; returns 1 / sqrt(|n|^2 + e^2). */
-static double normal(const tbg_conditioning *c, int k, const double *x, double p[3], double q[3], double n[3]) {
+static double normal(const tbg_conditioning *c, int k, const double *x, double p[3], double q[3],
+                     double n[3]) {
     const int *s = c->sites[k];
     for (int a = 0; a < 3; a++) {
         p[a] = x[3 * s[1] + a] - x[3 * s[3] + a];

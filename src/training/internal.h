@@ -104,9 +104,10 @@ uint64_t tbg_permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t i);
 /* ---- align.c ---- */
 /* Rotate x (mean-free, [n][3], in place) so that |x - y|^2 is smallest. Proper rotations only. */
 void tbg_align(int n, double *x, const double *y);
-/* The same with all that the field commutes with: rotations, the reflection (if reflect is 1), and permutations of
- * the atoms of a group (group[i] < n names atom i's). Alternates the best of either until nothing changes, at most
- * `rounds` times: a descent, not a global search. scratch: [n][n + 3]. TBG_FAILED: not finite, or memory. */
+/* The same with all that the field commutes with: rotations, the reflection (if reflect is 1), and
+ * permutations of the atoms of a group (group[i] < n names atom i's). Alternates the best of either until
+ * nothing changes, at most `rounds` times: a descent, not a global search. scratch: [n][n + 3]. TBG_FAILED:
+ * not finite, or memory. */
 #define TBG_GROUP_MOST 64 /* further atoms of a group stay in place */
 int tbg_align_full(int n, double *x, const double *y, const int *group, int reflect, int rounds,
                    double *scratch);

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static double distance(const tbg_molecule *m, int i, int j) {
     double s = 0;
@@ -161,8 +163,27 @@ static void refused(void **state) {
     free(long_one);
 }
 
+/* `tbg sample GN -o GN` makes a folder GN; the next command must still find the sequence. */
+static void folder_named_like_the_sequence(void **state) {
+    (void)state;
+    char before[4096], folder[] = "/tmp/tbg-folder-XXXXXX";
+    tbg_molecule *m = NULL;
+    assert_non_null(getcwd(before, sizeof before));
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(mkdir("GN", 0700), 0);
+    int status = tbg_molecule_load("GN", &m);
+    assert_int_equal(rmdir("GN"), 0);
+    assert_int_equal(chdir(before), 0);
+    assert_int_equal(rmdir(folder), 0);
+    assert_ok(status);
+    assert_int_equal(m->n_residues, 2);
+    tbg_molecule_free(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(dipeptides), cmocka_unit_test(capped_and_longer),
-                                       cmocka_unit_test(order_and_names), cmocka_unit_test(refused)};
+                                       cmocka_unit_test(order_and_names), cmocka_unit_test(refused),
+                                       cmocka_unit_test(folder_named_like_the_sequence)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

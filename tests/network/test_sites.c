@@ -1,4 +1,5 @@
-/* test_sites.c: virtual sites: where they are, their derivatives, and a field that tells left from right on every backend. */
+/* test_sites.c: virtual sites: where they are, their derivatives, and a field that tells left from right on
+ * every backend. */
 #include "network/sites.h"
 #include "network/vectors.h"
 #include <math.h>
@@ -45,10 +46,12 @@ static double apart(const double *a, const double *b) {
     return sqrt(pow(a[0] - b[0], 2) + pow(a[1] - b[1], 2) + pow(a[2] - b[2], 2));
 }
 
-/* A site is where the hydrogen of an L amino acid is, and far from it in the mirror image of the neighbours. */
+/* A site is where the hydrogen of an L amino acid is, and far from it in the mirror image of the neighbours.
+ */
 static void beside_hydrogens(void **state) {
     (void)state;
-    static const char *const sequences[] = {"AR", "ND", "CQ", "EH", "IL", "KM", "FP", "ST", "WY", "VI", "TV", "LG"};
+    static const char *const sequences[] = {"AR", "ND", "CQ", "EH", "IL", "KM",
+                                            "FP", "ST", "WY", "VI", "TV", "LG"};
     static const int sites[] = {2, 2, 2, 2, 4, 2, 2, 3, 2, 4, 4, 2};
     for (size_t k = 0; k < sizeof sequences / sizeof *sequences; k++) {
         subject s = make(sequences[k]);
@@ -75,7 +78,8 @@ static void derivatives_of_places(void **state) {
     (void)state;
     subject s = make("IV");
     size_t all = (size_t)(s.n3 + 3 * s.c->n_sites);
-    double *dot = random_array(8, (size_t)s.n3), *cotangent = random_array(9, all), *dx = malloc((size_t)s.n3 * sizeof *dx);
+    double *dot = random_array(8, (size_t)s.n3), *cotangent = random_array(9, all),
+           *dx = malloc((size_t)s.n3 * sizeof *dx);
     double *place[4], *slope = malloc(all * sizeof *slope), *x = malloc((size_t)s.n3 * sizeof *x);
     const double h = 1e-4, steps[4] = {-2, -1, 1, 2};
     for (int q = 0; q < 4; q++) {
@@ -118,8 +122,8 @@ static void rotations_only(void **state) {
     const double t = 0.6, r[9] = {0.36, 0.48, -0.8, -0.8, 0.6, 0, 0.48, 0.64, 0.6};
     tbg_session *session;
     assert_ok(tbg_session_create(s.model, "reference", s.c->n_atoms, 1, &session));
-    double *v = malloc((size_t)s.n3 * 5 * sizeof *v), *turned = v + s.n3, *got = turned + s.n3, *want = got + s.n3,
-           *mirrored = want + s.n3, mean[3] = {0}, size = 0;
+    double *v = malloc((size_t)s.n3 * 5 * sizeof *v), *turned = v + s.n3, *got = turned + s.n3,
+           *want = got + s.n3, *mirrored = want + s.n3, mean[3] = {0}, size = 0;
     assert_ok(tbg_network_velocity(session, 1, list, &t, s.x, v));
     for (int i = 0; i < s.n3; i += 3)
         for (int a = 0; a < 3; a++) {
@@ -144,8 +148,8 @@ static void rotations_only(void **state) {
     drop(&s);
 }
 
-/* A ragged batch with and without sites. Tangent against differences, divergence against all tangents, reverse against
- * forward, the loss's gradient against differences. */
+/* A ragged batch with and without sites. Tangent against differences, divergence against all tangents,
+ * reverse against forward, the loss's gradient against differences. */
 static void one_field(void **state) {
     (void)state;
     subject s = make("VT"), g = make("GG");
@@ -153,8 +157,10 @@ static void one_field(void **state) {
     const double t[3] = {0.3, 0.8, 0.93}, h = 1e-4, steps[4] = {-2, -1, 1, 2};
     size_t n = (size_t)(2 * s.n3 + g.n3);
     assert_int_equal(g.c->n_sites, 0);
-    double *x = random_array(21, n), *dot = random_array(22, n), *dv = random_array(23, n), *dx = malloc(n * sizeof *dx);
-    double *v = malloc(n * sizeof *v), *v_dot = malloc(n * sizeof *v_dot), *near[4], *moved = malloc(n * sizeof *moved);
+    double *x = random_array(21, n), *dot = random_array(22, n), *dv = random_array(23, n),
+           *dx = malloc(n * sizeof *dx);
+    double *v = malloc(n * sizeof *v), *v_dot = malloc(n * sizeof *v_dot), *near[4],
+           *moved = malloc(n * sizeof *moved);
     double divergence[3], trace[3] = {0};
     for (int k = 0; k < s.n3; k++) {
         x[k] = s.x[k];
@@ -202,7 +208,8 @@ static void one_field(void **state) {
 
     const double weight[3] = {0.5, 0.2, 0.3};
     double loss[3], change = 0, slope = 0;
-    float *gradient = malloc(s.model->n_parameters * sizeof *gradient), *keep = malloc(s.model->n_parameters * sizeof *keep);
+    float *gradient = malloc(s.model->n_parameters * sizeof *gradient),
+          *keep = malloc(s.model->n_parameters * sizeof *keep);
     double *way = random_array(30, s.model->n_parameters);
     assert_ok(tbg_network_loss(session, 3, list, t, x, dv, weight, loss, gradient));
     memcpy(keep, s.model->values, s.model->n_parameters * sizeof *keep);
@@ -283,8 +290,9 @@ static void backends_agree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(beside_hydrogens), cmocka_unit_test(derivatives_of_places), cmocka_unit_test(rotations_only),
-        cmocka_unit_test(one_field),        cmocka_unit_test(backends_agree),
+        cmocka_unit_test(beside_hydrogens), cmocka_unit_test(derivatives_of_places),
+        cmocka_unit_test(rotations_only),   cmocka_unit_test(one_field),
+        cmocka_unit_test(backends_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
