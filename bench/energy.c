@@ -1,12 +1,17 @@
 /* bench/energy.c: how fast the batched energies are, on one core: evaluations a second, nanoseconds a pair,
  * the share of the machine's peak, on every instruction set; and, where Debian's OpenMM for Python is there,
- * how many times faster than OpenMM on the same molecule in the same run (bench/openmm_peer.py).
+ * how many times faster than OpenMM on the same molecule in the same run (bench/openmm_peer.py): force
+ * evaluations against its evaluations, dynamics against its dynamics (64 conformations here, one there). At
+ * the end, through the engine and on all threads, energies of 10,000 conformations of a dipeptide, and of 50
+ * each of 200 dipeptides in one call (wall clock).
  *
  * usage: bench_energy [--no-peer] [SEQUENCE FORCEFIELD]...
  * Times are processor time of the one thread, the best of many short stretches: other work on the machine
  * disturbs them little. */
 #include "base/memory.h"
+#include "base/progress.h"
 #include "base/simd.h"
+#include "dynamics/source.h"
 #include "energy/batch_layout.h"
 #include "tbg/random.h"
 #include "tbg/status.h"
@@ -172,8 +177,37 @@ static double measure(const tbg_system *system, const tbg_molecule *molecule, in
     return fastest;
 }
 
+/* Langevin steps a second, all lanes together, as `tbg simulate` does them. */
+static double dynamics(const tbg_system *system, const tbg_molecule *molecule) {
+    enum { LANES = 4 * TBG_LANES, STEPS = 200 };
+    tbg_force_source source;
+    tbg_source_owner *owner;
+    tbg_lanes *lanes;
+    if (tbg_force_source_create(system, &source, &owner) != TBG_OK ||
+        tbg_lanes_create(&source, system->mass, LANES, 0.0005, 1, 1, 1, &lanes) != TBG_OK) {
+        fprintf(stderr, "bench_energy: %s\n", tbg_message());
+        exit(1);
+    }
+    for (int l = 0; l < LANES; l++) {
+        lanes->temperature[l] = 300;
+        tbg_lanes_set_positions(lanes, l, molecule->positions[0]);
+        tbg_lanes_draw_velocities(lanes, l, 0);
+    }
+    double best = 0;
+    for (int k = 0; k < 20; k++) {
+        double t = processor_seconds();
+        tbg_lanes_advance(lanes, STEPS);
+        t = processor_seconds() - t;
+        best = LANES * STEPS / t > best ? LANES * STEPS / t : best;
+    }
+    tbg_lanes_free(lanes);
+    tbg_force_source_free(owner);
+    printf("  %-7s %-24s %10.0f /s\n", tbg_simd_name(tbg_simd_level()), "float, dynamics", best);
+    return best;
+}
+
 /* ---- the peer: prints lines "platform what per-second" ---- */
-static void compare(const tbg_molecule *molecule, const char *forcefield, double ours) {
+static void compare(const tbg_molecule *molecule, const char *forcefield, double ours, double steps) {
     char path[] = "/tmp/tbg-bench-XXXXXX.pdb", command[1024];
     int fd = mkstemps(path, 4);
     if (fd < 0 || tbg_molecule_write_pdb(molecule, NULL, path) != TBG_OK)
@@ -183,9 +217,11 @@ static void compare(const tbg_molecule *molecule, const char *forcefield, double
     FILE *peer = popen(command, "r");
     char platform[64], what[64];
     double rate;
-    while (peer && fscanf(peer, "%63s %63s %lf", platform, what, &rate) == 3)
-        printf("  OpenMM %-10s %-18s %9.0f /s, float forces here: %6.0f times\n", platform, what, rate,
-               ours / rate);
+    while (peer && fscanf(peer, "%63s %63s %lf", platform, what, &rate) == 3) {
+        int moves = !strcmp(what, "dynamics");
+        printf("  OpenMM %-10s %-18s %9.0f /s, %s here: %6.0f times\n", platform, what, rate,
+               moves ? "dynamics" : "float forces", (moves ? steps : ours) / rate);
+    }
     if (peer)
         pclose(peer);
     remove(path);
@@ -206,10 +242,66 @@ static int run(const char *sequence, const char *forcefield, int peer) {
         double rate = measure(system, molecule, l, peak_gflops(l));
         ours = l == level ? rate : ours;
     }
+    double steps = dynamics(system, molecule);
     if (peer)
-        compare(molecule, forcefield, ours);
+        compare(molecule, forcefield, ours, steps);
     tbg_system_free(system);
     tbg_molecule_free(molecule);
+    return 0;
+}
+
+/* `each` conformations of each of n dipeptides in one call; the time by the wall clock. */
+static int together(int n, int each) {
+    static const char letters[] = "ACDEFGHIKLMNPQRSTVWY";
+    tbg_molecule **molecules = TBG_NEW(tbg_molecule *, n);
+    tbg_system **systems = TBG_NEW(tbg_system *, n);
+    tbg_energy_task *tasks = TBG_NEW(tbg_energy_task, n);
+    double *x = NULL, *energies = TBG_NEW(double, (size_t)n *(size_t)each), best = 1e9;
+    size_t total = 0;
+    if (!molecules || !systems || !tasks || !energies)
+        return 1;
+    for (int k = 0; k < n; k++) {
+        char sequence[3] = {letters[n > 1 ? k % 20 : 9], letters[n > 1 ? k / 20 % 20 : 16], 0};
+        if (tbg_molecule_from_sequence(sequence, &molecules[k]) != TBG_OK ||
+            tbg_system_create(molecules[k], "amber14-obc1", -1, &systems[k]) != TBG_OK ||
+            tbg_engine_create("native", molecules[k], systems[k], 0, &tasks[k].engine) != TBG_OK) {
+            fprintf(stderr, "bench_energy: %s\n", tbg_message());
+            return 1;
+        }
+        total += 3 * (size_t)molecules[k]->n_atoms * (size_t)each;
+    }
+    x = TBG_NEW(double, total);
+    if (!x)
+        return 1;
+    tbg_random_normal(1, 3, 0, total, x);
+    double *at = x;
+    for (int k = 0; k < n; k++) {
+        size_t size = 3 * (size_t)molecules[k]->n_atoms;
+        tasks[k].n = each;
+        tasks[k].positions = at;
+        tasks[k].energies = energies + (size_t)k * (size_t)each;
+        for (int c = 0; c < each; c++)
+            for (size_t d = 0; d < size; d++, at++)
+                *at = molecules[k]->positions[d / 3][d % 3] + 0.004 * *at;
+    }
+    for (int r = 0; r < 5; r++) {
+        double t = tbg_seconds();
+        if (tbg_energies(n, tasks, 0) != TBG_OK)
+            return 1;
+        t = tbg_seconds() - t;
+        best = t < best ? t : best;
+    }
+    printf("%d dipeptides x %d conformations, one call, all threads: %.4f s\n", n, each, best);
+    for (int k = 0; k < n; k++) {
+        tbg_engine_free(tasks[k].engine);
+        tbg_system_free(systems[k]);
+        tbg_molecule_free(molecules[k]);
+    }
+    free(molecules);
+    free(systems);
+    free(tasks);
+    free(energies);
+    free(x);
     return 0;
 }
 
@@ -222,6 +314,8 @@ int main(int argc, char **argv) {
         status |= run("AC", "amber14-obc1", peer);
         status |= run("LT", "amber14-obc1", peer);
         status |= run("WR", "amber14-obc1", peer);
+        status |= together(1, 10000);
+        status |= together(200, 50);
     }
     for (int a = first; a + 1 < argc; a += 2)
         status |= run(argv[a], argv[a + 1], peer);

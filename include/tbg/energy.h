@@ -32,4 +32,17 @@ const char *tbg_engine_name(const tbg_engine *engine);
  * gets +Inf or NaN and never stops the others. One call at a time per engine; parallel inside. */
 int tbg_engine_evaluate(tbg_engine *engine, long n, const double *positions, double *energies, double *forces,
                         double *components);
+
+/* Configurations of one system, as the parameters of tbg_engine_evaluate. */
+typedef struct {
+    tbg_engine *engine;
+    long n;
+    const double *positions;
+    double *energies, *forces, *components; /* forces, components: or NULL */
+} tbg_energy_task;
+/* Many systems in one call. Tasks of "native" engines share the threads block by block, so that a hundred
+ * molecules with a few configurations each keep all of them busy; those of other engines follow one after the
+ * other with their own threads. The results are those of a call of tbg_engine_evaluate each; engines may
+ * occur several times. threads: 0 for all. errors: as there; outputs are then undefined. */
+int tbg_energies(int n_tasks, const tbg_energy_task *tasks, int threads);
 #endif

@@ -105,9 +105,64 @@ const char *tbg_engine_name(const tbg_engine *engine) {
     return engine->name;
 }
 
+static int check_task(const tbg_energy_task *t) {
+    if (t->n < 0 || (t->n > 0 && (!t->positions || !t->energies)))
+        return tbg_fail(TBG_INPUT, "energy of %ld configurations: positions or energies missing", t->n);
+    return TBG_OK;
+}
+
 int tbg_engine_evaluate(tbg_engine *engine, long n, const double *positions, double *energies, double *forces,
                         double *components) {
-    if (n < 0 || (n > 0 && (!positions || !energies)))
-        return tbg_fail(TBG_INPUT, "energy of %ld configurations: positions or energies missing", n);
+    const tbg_energy_task task = {engine, n, positions, energies, forces, components};
+    TBG_TRY(check_task(&task));
     return n ? engine->evaluate(engine, n, positions, energies, forces, components) : TBG_OK;
+}
+
+static long pieces_of(const tbg_energy_task *t) {
+    return t->engine->evaluate_piece ? (t->n + t->engine->piece - 1) / t->engine->piece : 0;
+}
+
+static void run_piece(const tbg_energy_task *t, long piece, char *scratch) {
+    const tbg_engine *e = t->engine;
+    size_t first = (size_t)piece * (size_t)e->piece, size = 3 * (size_t)e->n_atoms;
+    long left = t->n - (long)first;
+    e->evaluate_piece(e, scratch, left < e->piece ? (int)left : e->piece, t->positions + first * size,
+                      t->energies + first, t->forces ? t->forces + first * size : NULL,
+                      t->components ? t->components + first * TBG_E_N : NULL);
+}
+
+int tbg_energies(int n_tasks, const tbg_energy_task *tasks, int threads) {
+    size_t stride = 0;
+    threads = threads > 0 ? threads : omp_get_max_threads();
+    long *first = TBG_NEW(long, (size_t)(n_tasks > 0 ? n_tasks : 0) + 1);
+    if (!first)
+        return TBG_FAILED;
+    int status = TBG_OK;
+    for (int k = 0; k < n_tasks && !status; k++) {
+        status = check_task(&tasks[k]);
+        first[k + 1] = first[k] + pieces_of(&tasks[k]);
+        if (tasks[k].engine->scratch_size > stride)
+            stride = tasks[k].engine->scratch_size;
+    }
+    char *scratch = status || !stride ? NULL : tbg_alloc((size_t)threads, stride);
+    if (!status && stride && !scratch)
+        status = TBG_FAILED;
+    if (!status && scratch) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+        for (long p = 0; p < first[n_tasks]; p++) {
+            int low = 0, high = n_tasks; /* first[low] <= p < first[high] */
+            while (high - low > 1) {
+                int middle = low + (high - low) / 2;
+                *(first[middle] <= p ? &low : &high) = middle;
+            }
+            run_piece(&tasks[low], p - first[low], scratch + (size_t)omp_get_thread_num() * stride);
+        }
+    }
+    for (int k = 0; k < n_tasks && !status; k++)
+        if (!tasks[k].engine->evaluate_piece)
+            status = tbg_engine_evaluate(tasks[k].engine, tasks[k].n, tasks[k].positions, tasks[k].energies,
+                                         tasks[k].forces, tasks[k].components);
+    free(scratch);
+    free(first);
+    return status;
 }

@@ -23,6 +23,12 @@ struct tbg_engine {
     /* [filled] The contract of tbg_engine_evaluate; n > 0, positions and energies not NULL. */
     int (*evaluate)(struct tbg_engine *engine, long n, const double *positions, double *energies,
                     double *forces, double *components);
+    /* [filled, or NULL] n <= piece configurations on the calling thread, with scratch of its own: what a call
+     * over several systems is made of. */
+    int piece;
+    size_t scratch_size; /* bytes, 64-byte aligned */
+    void (*evaluate_piece)(const struct tbg_engine *engine, char *scratch, int n, const double *positions,
+                           double *energies, double *forces, double *components);
     /* [filled] Releases `state`; not the engine itself. */
     void (*release)(struct tbg_engine *engine);
 };

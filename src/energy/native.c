@@ -13,8 +13,7 @@
 typedef struct {
     tbg_batch_system *system;
     size_t coordinates; /* doubles in a block */
-    size_t stride;      /* bytes of scratch per thread: x, f, workspace */
-    char *scratch;
+    char *scratch;      /* per thread: x, f, workspace */
 } native_state;
 
 /* Lane l of a block holds configuration first + l; the lanes beyond the last repeat it. Coordinates count
@@ -31,12 +30,13 @@ static void gather(const double *positions, int n_atoms, int used, double *x) {
     }
 }
 
-static void evaluate_block(const native_state *state, char *scratch, int n_atoms, int used,
-                           const double *positions, double *energies, double *forces, double *components) {
+static void evaluate_piece(const struct tbg_engine *engine, char *scratch, int used, const double *positions,
+                           double *energies, double *forces, double *components) {
+    const native_state *state = engine->state;
     double *x = (double *)scratch, *f = x + state->coordinates;
     double energy[TBG_LANES], parts[TBG_E_N * TBG_LANES];
-    size_t size = 3 * (size_t)n_atoms;
-    gather(positions, n_atoms, used, x);
+    size_t size = 3 * (size_t)engine->n_atoms;
+    gather(positions, engine->n_atoms, used, x);
     tbg_batch_evaluate_double(state->system, x, forces ? f : NULL, energy, parts, f + state->coordinates);
     for (int l = 0; l < used; l++) {
         energies[l] = energy[l];
@@ -50,14 +50,13 @@ static void evaluate_block(const native_state *state, char *scratch, int n_atoms
 static int evaluate(struct tbg_engine *engine, long n, const double *positions, double *energies,
                     double *forces, double *components) {
     const native_state *state = engine->state;
-    int n_atoms = engine->n_atoms;
-    size_t size = 3 * (size_t)n_atoms;
+    size_t size = 3 * (size_t)engine->n_atoms;
     long blocks = (n + TBG_LANES - 1) / TBG_LANES;
 #pragma omp parallel for schedule(dynamic) num_threads(engine->threads) if (blocks > 1)
     for (long b = 0; b < blocks; b++) {
         long first = b * TBG_LANES;
         int used = n - first < TBG_LANES ? (int)(n - first) : TBG_LANES;
-        evaluate_block(state, state->scratch + (size_t)omp_get_thread_num() * state->stride, n_atoms, used,
+        evaluate_piece(engine, state->scratch + (size_t)omp_get_thread_num() * engine->scratch_size, used,
                        positions + first * size, energies + first, forces ? forces + first * size : NULL,
                        components ? components + first * TBG_E_N : NULL);
     }
@@ -78,8 +77,9 @@ int tbg_engine_native_create(struct tbg_engine *engine) {
     int status = tbg_batch_system_create(engine->system, &state->system);
     if (status == TBG_OK) {
         state->coordinates = 3 * (size_t)engine->n_atoms * TBG_LANES;
-        state->stride = 2 * state->coordinates * sizeof(double) + tbg_batch_workspace_size(state->system);
-        state->scratch = tbg_alloc((size_t)engine->threads, state->stride);
+        engine->scratch_size =
+            2 * state->coordinates * sizeof(double) + tbg_batch_workspace_size(state->system);
+        state->scratch = tbg_alloc((size_t)engine->threads, engine->scratch_size);
         status = state->scratch ? TBG_OK : TBG_FAILED;
     }
     if (status != TBG_OK) {
@@ -89,6 +89,8 @@ int tbg_engine_native_create(struct tbg_engine *engine) {
     }
     engine->state = state;
     engine->evaluate = evaluate;
+    engine->piece = TBG_LANES;
+    engine->evaluate_piece = evaluate_piece;
     engine->release = release;
     return TBG_OK;
 }

@@ -143,6 +143,59 @@ static void refusals(void **state) {
     free_vector(&w);
 }
 
+/* Several systems in one call: the bits of one call each, whatever the threads; more configurations than a
+ * block, an engine that occurs twice, one of another kind, and one that is not finite. */
+static void several_systems(void **state) {
+    (void)state;
+    enum { TASKS = 5 };
+    static const char *const names[TASKS] = {"AC", "alanine_dipeptide", "WY", "alanine_dipeptide", "KL"};
+    vector_set v[TASKS];
+    tbg_engine *engine[TASKS];
+    batch b[TASKS], alone[TASKS];
+    for (int k = 0; k < TASKS; k++) {
+        v[k] = load_vector(names[k]);
+        assert_ok(
+            tbg_engine_create(k == 4 ? "reference" : "native", v[k].molecule, v[k].system, 1, &engine[k]));
+        alone[k] = make_batch(&v[k]);
+        assert_ok(tbg_engine_evaluate(engine[k], alone[k].n, alone[k].x, alone[k].energies,
+                                      k ? alone[k].forces : NULL, alone[k].components));
+    }
+    for (int threads = 1; threads <= 3; threads += 2) {
+        tbg_energy_task tasks[TASKS];
+        for (int k = 0; k < TASKS; k++) {
+            b[k] = make_batch(&v[k]);
+            tasks[k] = (tbg_energy_task){engine[k == 3 ? 1 : k], b[k].n,      b[k].x,
+                                         b[k].energies,          b[k].forces, b[k].components};
+        }
+        tasks[0].forces = NULL;
+        tasks[1].n = 0; /* nothing to do */
+        assert_ok(tbg_energies(TASKS, tasks, threads));
+        for (int k = 0; k < TASKS; k++) {
+            size_t n = (size_t)b[k].n, size = 3 * (size_t)v[k].system->n_atoms;
+            if (k == 1) {
+                for (size_t c = 0; c < n; c++)
+                    assert_true(b[k].energies[c] == 0);
+            } else {
+                assert_memory_equal(b[k].energies, alone[k].energies, n * sizeof(double));
+                assert_memory_equal(b[k].components, alone[k].components, n * TBG_E_N * sizeof(double));
+                if (k)
+                    assert_memory_equal(b[k].forces, alone[k].forces, n * size * sizeof(double));
+            }
+            free_batch(&b[k]);
+        }
+    }
+    double energy;
+    tbg_energy_task bad[2] = {{engine[0], 1, v[0].positions, &energy, NULL, NULL},
+                              {engine[1], -2, NULL, NULL, NULL, NULL}};
+    assert_int_equal(tbg_energies(2, bad, 1), TBG_INPUT);
+    assert_ok(tbg_energies(0, NULL, 1));
+    for (int k = 0; k < TASKS; k++) {
+        tbg_engine_free(engine[k]);
+        free_batch(&alone[k]);
+        free_vector(&v[k]);
+    }
+}
+
 static void formal_charges(void **state) {
     (void)state;
     static const char *const sequences[] = {"AC",   "DE",        "KR",        "RK",
@@ -399,15 +452,11 @@ static void xtb_known_answers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reference_engine),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(formal_charges),
-        cmocka_unit_test(openmm_equals_vectors),
-        cmocka_unit_test(openmm_cpu),
-        cmocka_unit_test(openmm_cutoffs),
-        cmocka_unit_test(openmm_serialized_system),
-        cmocka_unit_test(xtb_same_bits),
-        cmocka_unit_test(xtb_forces_are_slopes),
+        cmocka_unit_test(reference_engine),      cmocka_unit_test(refusals),
+        cmocka_unit_test(several_systems),       cmocka_unit_test(formal_charges),
+        cmocka_unit_test(openmm_equals_vectors), cmocka_unit_test(openmm_cpu),
+        cmocka_unit_test(openmm_cutoffs),        cmocka_unit_test(openmm_serialized_system),
+        cmocka_unit_test(xtb_same_bits),         cmocka_unit_test(xtb_forces_are_slopes),
         cmocka_unit_test(xtb_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
