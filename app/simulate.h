@@ -16,6 +16,6 @@ typedef struct {
 int simulate_one(const simulate_request *r, const char *what, const char *output);
 /* list: FILE.json:KEY, an object with an array of sequences under KEY. Every DIR/SEQUENCE.nc that is not
  * there yet, those begun before go on, and with r->resume those that are shorter than the time asked for. On
- * the processor one after the other, on a device all together. */
+ * the processor a thread a molecule, on a device all together. */
 int simulate_list(const simulate_request *r, const char *list, const char *directory);
 #endif

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,20 @@ static int output_of(const char *directory, const char *name, char path[PATH_SIZ
     return TBG_OK;
 }
 
+/* Names of what there is to do to the front, in order. */
+static int drop_finished(const simulate_request *request, work *w, const char *directory) {
+    int left = 0;
+    for (int k = 0; k < w->n; k++) {
+        char path[PATH_SIZE];
+        int complete = 0;
+        TBG_TRY(output_of(directory, w->names[k], path, &complete));
+        if (!complete || request->resume)
+            memmove(w->names[left++], w->names[k], sizeof *w->names);
+    }
+    w->n = left;
+    return TBG_OK;
+}
+
 /* ---- one after the other ---- */
 
 static int one_by_one(const simulate_request *request, const work *w, const char *directory) {
@@ -91,13 +106,125 @@ static int one_by_one(const simulate_request *request, const work *w, const char
         char path[PATH_SIZE];
         int complete = 0;
         TBG_TRY(output_of(directory, w->names[k], path, &complete));
-        if (complete && !request->resume)
-            continue;
         fprintf(stderr, "%d of %d: ", k + 1, w->n);
         int status = simulate_one(&r, w->names[k], path);
         if (status != TBG_OK)
             return tbg_fail_in(status, "%s", w->names[k]);
     }
+    return TBG_OK;
+}
+
+/* ---- side by side: a thread a molecule, so that none waits for the others of its molecule ---- */
+
+typedef struct {
+    simulate_request request;
+    const work *w;
+    const char *directory;
+    int finished, status; /* the first that failed: its status and words */
+    char message[2048];
+    double steps, start; /* steps of all conformations so far */
+    tbg_progress bar;
+} crew;
+
+static void say_result(const char *diagnostics, const char *name, int n_atoms, int finished, int of) {
+    json_t *root = json_loads(diagnostics, 0, NULL), *item;
+    size_t i;
+    fprintf(stderr, "%d of %d: %s, %d atoms", finished, of, name, n_atoms);
+    json_array_foreach(json_object_get(root, "phi"), i, item) {
+        const json_t *value = json_object_get(item, "delta_f_kt"), *error = json_object_get(item, "error_kt");
+        if (json_is_number(value) && json_is_number(error))
+            fprintf(stderr, "; %s: dF(0 < phi < 2) %.2f +- %.2f kT, %.0f independent samples",
+                    json_string_value(json_object_get(item, "name")), json_number_value(value),
+                    json_number_value(error), json_number_value(json_object_get(item, "effective_samples")));
+    }
+    fputc('\n', stderr);
+    json_decref(root);
+}
+
+static int advance_one(crew *c, tbg_simulation *s, int *done) {
+    int64_t before = tbg_simulation_step(s);
+    const int lanes = tbg_simulation_plan_of(s)->lanes;
+    *done = 0;
+    while (!*done && !tbg_interrupted()) {
+        int stop;
+        TBG_TRY(tbg_simulation_advance(s, done));
+        int64_t step = tbg_simulation_step(s);
+#pragma omp critical(simulate_list)
+        {
+            c->steps += (double)(step - before) * lanes;
+            double rate = c->steps / (tbg_seconds() - c->start);
+            char note[128];
+            snprintf(note, sizeof note, "%.4g steps/s, %.4g ns/day in all", rate,
+                     rate * c->request.options.timestep / 1000 * 86400);
+            tbg_progress_update(&c->bar, c->finished, note);
+            stop = c->status;
+        }
+        before = step;
+        if (stop)
+            break;
+    }
+    return TBG_OK;
+}
+
+/* Files are read and written by one thread at a time: netCDF knows no others. */
+static int one_of_many(crew *c, const char *name) {
+    tbg_molecule *molecule = NULL;
+    tbg_system *system = NULL;
+    tbg_simulation *s = NULL;
+    char path[PATH_SIZE], *diagnostics = NULL;
+    int done = 0, status = output_of(c->directory, name, path, &done);
+    if (status == TBG_OK)
+        status = tbg_molecule_load(name, &molecule);
+#pragma omp critical(simulate_list_files)
+    {
+        if (status == TBG_OK)
+            status = tbg_system_create(molecule, c->request.forcefield, c->request.cutoff, &system);
+        if (status == TBG_OK)
+            status = tbg_simulation_create(molecule, system, path, &c->request.options, 1, &s);
+    }
+    if (status == TBG_OK)
+        status = advance_one(c, s, &done);
+    if (status == TBG_OK)
+        status = tbg_simulation_save(s);
+#pragma omp critical(simulate_list_files)
+    if (status == TBG_OK)
+        status = tbg_simulation_finish(s, &diagnostics);
+#pragma omp critical(simulate_list)
+    {
+        if (status != TBG_OK && !c->status) {
+            c->status = tbg_fail_in(status, "%s", name);
+            snprintf(c->message, sizeof c->message, "%s", tbg_message());
+        }
+        if (status == TBG_OK && done)
+            say_result(diagnostics, name, molecule->n_atoms, ++c->finished, c->w->n);
+    }
+    free(diagnostics);
+    tbg_simulation_free(s);
+    tbg_system_free(system);
+    tbg_molecule_free(molecule);
+    return status;
+}
+
+static int side_by_side(const simulate_request *request, const work *w, const char *directory, int workers) {
+    crew c = {.request = *request, .w = w, .directory = directory, .start = tbg_seconds()};
+    c.request.options.threads = 1;
+    fprintf(stderr, "%d molecules, %d at a time, %s, %d run%s of %d temperature%s each\n", w->n, workers,
+            request->forcefield, request->options.runs, request->options.runs == 1 ? "" : "s",
+            request->options.replicas, request->options.replicas == 1 ? "" : "s");
+    tbg_progress_start(&c.bar, "simulate", "molecules", w->n);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(workers)
+    for (int k = 0; k < w->n; k++) {
+        int stop;
+#pragma omp critical(simulate_list)
+        stop = c.status || tbg_interrupted();
+        if (!stop)
+            one_of_many(&c, w->names[k]);
+    }
+    tbg_progress_end(&c.bar, c.finished);
+    if (c.status)
+        return tbg_fail(c.status, "%s", c.message);
+    if (tbg_interrupted() && c.finished < w->n)
+        return tbg_fail(TBG_FAILED, "interrupted: saved; the same command goes on from here");
     return TBG_OK;
 }
 
@@ -114,8 +241,6 @@ static int create_all(const simulate_request *r, work *w, const char *directory,
         char path[PATH_SIZE];
         int complete = 0, m = *n;
         TBG_TRY(output_of(directory, w->names[k], path, &complete));
-        if (complete && !r->resume)
-            continue;
         int status = tbg_molecule_load(w->names[k], &w->molecules[m]);
         if (status == TBG_OK)
             status = tbg_system_create(w->molecules[m], r->forcefield, r->cutoff, &w->systems[m]);
@@ -181,7 +306,13 @@ int simulate_list(const simulate_request *r, const char *list, const char *direc
     if (status == TBG_OK && mkdir(directory, 0777) && errno != EEXIST)
         status = tbg_fail(TBG_INPUT, "%s: %s", directory, strerror(errno));
     if (status == TBG_OK)
-        status = r->cuda ? together(r, &w, directory) : one_by_one(r, &w, directory);
+        status = drop_finished(r, &w, directory);
+    int threads = r->options.threads > 0 ? r->options.threads : omp_get_max_threads(),
+        workers = threads < w.n ? threads : w.n;
+    if (status == TBG_OK)
+        status = r->cuda       ? together(r, &w, directory)
+                 : workers > 1 ? side_by_side(r, &w, directory, workers)
+                               : one_by_one(r, &w, directory);
     work_free(&w);
     return status;
 }

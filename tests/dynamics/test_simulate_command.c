@@ -158,6 +158,13 @@ static void lists(void **state) {
                      0);
     assert_int_equal(shell(LIST "--list list.json:a -o set"), 0);
     assert_int_equal(shell("sha256sum -c sums && test ! set/A-NME.nc -nt list.json"), 0);
+    /* two molecules at a time: the same bits */
+    assert_int_equal(shell(LIST "--list list.json:a -o two --threads 2 --replicas 2"), 0);
+    assert_int_equal(shell(LIST "--list list.json:a -o one --replicas 2"), 0);
+    assert_int_equal(shell("cmp one/G-NME.nc two/G-NME.nc && cmp one/A-NME.nc two/A-NME.nc"), 0);
+    assert_int_equal(shell("echo '{\"a\": [\"A-NME\", \"AXA\", \"G-NME\"]}' > bad.json"), 0);
+    assert_int_equal(shell(LIST "--list bad.json:a -o three --threads 2 2>said"), 2);
+    assert_int_equal(shell("grep -q 'AXA: .*position 2' said"), 0);
     /* longer: only when asked for */
     assert_int_equal(shell(LIST "--list list.json:a -o set --time 0.003"), 0);
     assert_int_equal(shell("sha256sum -c sums"), 0);
