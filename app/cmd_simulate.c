@@ -24,9 +24,9 @@ static const char description[] =
     "run.\n"
     "--list makes a data set: every sequence under KEY of a JSON file, DATA is a folder, what is there "
     "already is left\n"
-    "(with --resume: made as long as --time says), what was begun goes on. --device cuda: all conformations "
-    "of all\n"
-    "molecules in one launch.";
+    "(with --resume: made as long as --time says), what was begun goes on. Molecules go side by side, "
+    "a\n"
+    "thread each; --device cuda: all conformations of all molecules in one launch.";
 
 static void print_plan(const tbg_simulation *s, const char *what, const char *forcefield, const char *output,
                        const tbg_simulation_options *o) {

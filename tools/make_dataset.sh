@@ -2,7 +2,7 @@
 # make_dataset.sh [SET [OPTION...]]: the data set of the dipeptides under SET (train, val, test; default train) of
 # configs/splits.json into runs/data/dipeptides/: 310 K, amber14-obc1 with its usual cutoff, no constraints, four runs of
 # 12.5 ns in a ladder of eight temperatures: 50 ns a peptide at 310 K. On a CUDA device all peptides in one launch, else
-# one after the other. Stop it at any moment; the same command goes on. SHA256SUMS is checked at the start and covers every
+# a thread a molecule. Stop it at any moment; the same command goes on. SHA256SUMS is checked at the start and covers every
 # finished peptide. OPTIONs are passed on to `tbg simulate` and may replace those below (--time 25 --resume: longer); TBG, SPLITS and OUT replace paths.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
