@@ -49,6 +49,7 @@ int cmd_density(int argc, char **argv);
 int cmd_evaluate(int argc, char **argv);
 int cmd_reference(int argc, char **argv);
 int cmd_report(int argc, char **argv);
+int cmd_reweight(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_info(int argc, char **argv);

@@ -18,6 +18,8 @@ const app_command app_commands[] = {
      "log density of given conformations by a model", cmd_density},
     {"evaluate", "DIR... --reference DATA.nc|DIR", "compare ensembles with references", cmd_evaluate},
     {"reference", "DATA.nc... -o REF.nc", "a small reference with the figures of all frames", cmd_reference},
+    {"reweight", "DIR -o DIR2 [--forcefield NAME]", "the same samples by another force field or temperature",
+     cmd_reweight},
     {"report", "DIR", "self-contained HTML report of an ensemble", cmd_report},
     {"verify", "FILE.safetensors...", "recompute what a vector file states", cmd_verify},
     {"bench", "[SEQ]", "this machine's figures", cmd_bench},
