@@ -37,7 +37,7 @@ static int check_ensemble(const char *directory, const tbg_ensemble *e) {
     return TBG_OK;
 }
 
-/* New reduced energies of the samples whose bonds and handedness are right. */
+/* New reduced energies of all samples; the verdicts keep excluding those that are wrong. */
 static int evaluate(tbg_ensemble *e, tbg_engine *engine, double kT) {
     const size_t n3 = 3 * (size_t)e->n_atoms;
     double *energies = TBG_NEW(double, CHUNK);

@@ -74,12 +74,14 @@ static int read_list(const char *list, work *w) {
     return status;
 }
 
+/* complete: or NULL. */
 static int output_of(const char *directory, const char *name, char path[PATH_SIZE], int *complete) {
     char checkpoint[PATH_SIZE + 16];
     if (snprintf(path, PATH_SIZE, "%s/%s.nc", directory, name) >= PATH_SIZE)
         return tbg_fail(TBG_INPUT, "%s: the path is too long", directory);
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", path);
-    *complete = !access(path, F_OK) && access(checkpoint, F_OK);
+    if (complete)
+        *complete = !access(path, F_OK) && access(checkpoint, F_OK);
     return TBG_OK;
 }
 
@@ -104,8 +106,7 @@ static int one_by_one(const simulate_request *request, const work *w, const char
     r.resume = 1;
     for (int k = 0; k < w->n; k++) {
         char path[PATH_SIZE];
-        int complete = 0;
-        TBG_TRY(output_of(directory, w->names[k], path, &complete));
+        TBG_TRY(output_of(directory, w->names[k], path, NULL));
         fprintf(stderr, "%d of %d: ", k + 1, w->n);
         int status = simulate_one(&r, w->names[k], path);
         if (status != TBG_OK)
@@ -172,7 +173,7 @@ static int one_of_many(crew *c, const char *name) {
     tbg_system *system = NULL;
     tbg_simulation *s = NULL;
     char path[PATH_SIZE], *diagnostics = NULL;
-    int done = 0, status = output_of(c->directory, name, path, &done);
+    int done = 0, status = output_of(c->directory, name, path, NULL);
     if (status == TBG_OK)
         status = tbg_molecule_load(name, &molecule);
 #pragma omp critical(simulate_list_files)
@@ -197,6 +198,8 @@ static int one_of_many(crew *c, const char *name) {
         }
         if (status == TBG_OK && done)
             say_result(diagnostics, name, molecule->n_atoms, ++c->finished, c->w->n);
+        if (status == TBG_OK && c->request.json)
+            puts(diagnostics);
     }
     free(diagnostics);
     tbg_simulation_free(s);
@@ -239,8 +242,8 @@ static int create_all(const simulate_request *r, work *w, const char *directory,
     *n = 0;
     for (int k = 0; k < w->n && !tbg_interrupted(); k++) {
         char path[PATH_SIZE];
-        int complete = 0, m = *n;
-        TBG_TRY(output_of(directory, w->names[k], path, &complete));
+        int m = *n;
+        TBG_TRY(output_of(directory, w->names[k], path, NULL));
         int status = tbg_molecule_load(w->names[k], &w->molecules[m]);
         if (status == TBG_OK)
             status = tbg_system_create(w->molecules[m], r->forcefield, r->cutoff, &w->systems[m]);

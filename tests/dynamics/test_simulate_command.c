@@ -162,6 +162,9 @@ static void lists(void **state) {
     assert_int_equal(shell(LIST "--list list.json:a -o two --threads 2 --replicas 2"), 0);
     assert_int_equal(shell(LIST "--list list.json:a -o one --replicas 2"), 0);
     assert_int_equal(shell("cmp one/G-NME.nc two/G-NME.nc && cmp one/A-NME.nc two/A-NME.nc"), 0);
+    assert_int_equal(shell(LIST "--list list.json:a -o four --threads 2 --json >said && "
+                                "test $(grep -c '\"complete\": true' said) = 2"),
+                     0);
     assert_int_equal(shell("echo '{\"a\": [\"A-NME\", \"AXA\", \"G-NME\"]}' > bad.json"), 0);
     assert_int_equal(shell(LIST "--list bad.json:a -o three --threads 2 2>said"), 2);
     assert_int_equal(shell("grep -q 'AXA: .*position 2' said"), 0);
