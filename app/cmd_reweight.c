@@ -2,11 +2,10 @@
  * temperature. Their density stays what it is, so ln w' = -u' - log_q. */
 #include "app.h"
 #include "base/memory.h"
-#include "base/path.h"
 #include "base/progress.h"
+#include "results.h"
 #include "tbg/energy.h"
 #include "tbg/ensemble.h"
-#include "tbg/report.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -59,11 +58,8 @@ static int evaluate(tbg_ensemble *e, tbg_engine *engine, double kT) {
 }
 
 static int write_all(const request *r, const tbg_ensemble *e, tbg_ensemble_summary *s) {
-    char path[4096], *text = NULL;
-    TBG_TRY(tbg_ensemble_summarise(e, 0, s));
-    TBG_TRY(tbg_ensemble_write(e, s, r->to));
-    TBG_TRY(tbg_path_join(r->to, "report.html", path, sizeof path));
-    TBG_TRY(tbg_report_write(e, s, NULL, NULL, path));
+    char *text = NULL;
+    TBG_TRY(results_write(e, s, r->to));
     if (r->json) {
         TBG_TRY(tbg_ensemble_summary_json(e, s, &text));
         puts(text);

@@ -8,9 +8,9 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/progress.h"
+#include "results.h"
 #include "sample.h"
 #include "tbg/file.h"
-#include "tbg/report.h"
 #include "tbg/status.h"
 
 #include <math.h>
@@ -420,15 +420,7 @@ static int write_results(const settings *o, work *w) {
         free(s);
         return status;
     }
-    status = tbg_ensemble_summarise(e, 0, s);
-    if (!status)
-        status = tbg_ensemble_write(e, s, o->directory);
-    if (!status) {
-        char path[4096];
-        status = tbg_path_join(o->directory, "report.html", path, sizeof path);
-        if (!status)
-            status = tbg_report_write(e, s, NULL, NULL, path);
-    }
+    status = results_write(e, s, o->directory);
     if (!status)
         print_summary(o, w, e, s);
     char *json = NULL;

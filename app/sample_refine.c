@@ -3,9 +3,9 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "base/progress.h"
+#include "results.h"
 #include "sample.h"
 #include "tbg/file.h"
-#include "tbg/report.h"
 #include "tbg/status.h"
 
 #include <jansson.h>
@@ -205,24 +205,18 @@ static void print(FILE *out, const tbg_refine_summary *s, const char *directory)
 }
 
 static int write_results(const sample_refine_request *q, const tbg_refine *r, const tbg_ensemble_info *info) {
-    char directory[4096], path[4200];
+    char directory[4096];
     tbg_refine_summary s;
     tbg_ensemble *e = NULL;
     char *text = NULL;
     tbg_ensemble_summary *figures = TBG_NEW(tbg_ensemble_summary, 1);
     int status = figures ? tbg_path_join(q->directory, "refined", directory, sizeof directory) : TBG_FAILED;
     if (!status)
-        status = tbg_path_join(directory, "report.html", path, sizeof path);
-    if (!status)
         status = tbg_refine_summarise(r, &s);
     if (!status)
         status = tbg_refine_ensemble(r, &s, q->molecule, info, &e);
     if (!status)
-        status = tbg_ensemble_summarise(e, 0, figures);
-    if (!status)
-        status = tbg_ensemble_write(e, figures, directory);
-    if (!status)
-        status = tbg_report_write(e, figures, NULL, NULL, path);
+        status = results_write(e, figures, directory);
     if (!status)
         status = tbg_refine_json(&s, &text);
     if (!status)
