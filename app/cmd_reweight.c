@@ -39,21 +39,20 @@ static int check_ensemble(const char *directory, const tbg_ensemble *e) {
 /* New reduced energies of all samples; the verdicts keep excluding those that are wrong. */
 static int evaluate(tbg_ensemble *e, tbg_engine *engine, double kT) {
     const size_t n3 = 3 * (size_t)e->n_atoms;
-    double *energies = TBG_NEW(double, CHUNK);
     tbg_progress bar;
-    int status = energies ? TBG_OK : TBG_FAILED;
+    int status = TBG_OK;
     tbg_progress_start(&bar, "energies", "samples", (double)e->n);
     for (long i = 0; i < e->n && !status; i += CHUNK) {
         long n = e->n - i < CHUNK ? e->n - i : CHUNK;
+        double *u = e->reduced_energy + i;
         status = tbg_interrupted()
                      ? tbg_fail(TBG_FAILED, "interrupted: nothing was written")
-                     : tbg_engine_evaluate(engine, n, e->positions + (size_t)i * n3, energies, NULL, NULL);
+                     : tbg_engine_evaluate(engine, n, e->positions + (size_t)i * n3, u, NULL, NULL);
         for (long k = 0; k < n && !status; k++)
-            e->reduced_energy[i + k] = energies[k] / kT;
+            u[k] /= kT;
         tbg_progress_update(&bar, (double)(i + n), NULL);
     }
     tbg_progress_end(&bar, (double)e->n);
-    free(energies);
     return status;
 }
 
