@@ -8,6 +8,9 @@
 #include <OpenMM.h>
 #include <openmm/serialization/XmlSerializer.h>
 
+#include <expat.h>
+
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -179,15 +182,37 @@ std::unique_ptr<System> make_system(const tbg_system &s) {
     return system;
 }
 
+// OpenMM 7.7's XML reader runs past the end of text that is no whole document, so a document it is, or
+// refused here.
+void check_document(const char *path, const std::string &text) {
+    std::unique_ptr<XML_ParserStruct, decltype(&XML_ParserFree)> parser(XML_ParserCreate(nullptr),
+                                                                        XML_ParserFree);
+    if (!parser)
+        throw std::bad_alloc();
+    const size_t piece = 1 << 20;
+    for (size_t at = 0, n; at == 0 || at < text.size(); at += n) {
+        n = std::min(piece, text.size() - at);
+        if (XML_Parse(parser.get(), text.data() + at, (int)n, at + n == text.size()) != XML_STATUS_OK)
+            throw OpenMMException(std::string(path) + ":" +
+                                  std::to_string(XML_GetCurrentLineNumber(parser.get())) + ": " +
+                                  XML_ErrorString(XML_GetErrorCode(parser.get())));
+        if (!n)
+            break;
+    }
+}
+
 // A serialized System; its forces are sorted into the components by kind, what is none of them counts as
 // nonbonded.
 std::unique_ptr<System> read_system(const char *path, int n_atoms) {
     std::ifstream file(path);
     if (!file)
         throw OpenMMException(std::string("can't read ") + path);
+    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    check_document(path, text);
     std::unique_ptr<System> system;
     try {
-        system.reset(XmlSerializer::deserialize<System>(file));
+        std::istringstream document(text);
+        system.reset(XmlSerializer::deserialize<System>(document));
     } catch (const std::exception &e) {
         throw OpenMMException(std::string(path) + " is no serialized System: " + e.what());
     }

@@ -291,10 +291,10 @@ static void openmm_serialized_system(void **state) {
     tbg_engine *engine;
     char path[64], text[4096];
     double energy, components[TBG_E_N], d2 = 0;
+    int n = 0;
     snprintf(path, sizeof path, "/tmp/tbg-test-system-%ld.xml", (long)getpid());
     for (int atoms = 22; atoms >= 21; atoms--) {
-        int n =
-            snprintf(text, sizeof text,
+        n = snprintf(text, sizeof text,
                      "<?xml version=\"1.0\" ?><System openmmVersion=\"7.7\" type=\"System\" version=\"1\">"
                      "<PeriodicBoxVectors><A x=\"2\" y=\"0\" z=\"0\"/><B x=\"0\" y=\"2\" z=\"0\"/>"
                      "<C x=\"0\" y=\"0\" z=\"2\"/></PeriodicBoxVectors><Particles>");
@@ -319,9 +319,17 @@ static void openmm_serialized_system(void **state) {
             refuse(&v, "openmm", v.molecule, none, NULL, path, TBG_INPUT, "21 particles");
         tbg_system_free(none);
     }
-    assert_ok(tbg_file_write(path, text, 300));
     assert_ok(tbg_system_create(v.molecule, "none", -1, &none));
-    refuse(&v, "openmm", v.molecule, none, NULL, path, TBG_INPUT, "OpenMM");
+    const int whole[] = {0, 1, 200, 300, n / 2, n - 1}; /* cut off: OpenMM's reader must not see these */
+    char place[80];
+    snprintf(place, sizeof place, "%s:1: ", path);
+    for (size_t k = 0; k < sizeof whole / sizeof *whole; k++) {
+        assert_ok(tbg_file_write(path, text, (size_t)whole[k]));
+        refuse(&v, "openmm", v.molecule, none, NULL, path, TBG_INPUT, place);
+    }
+    const char *other = "<ForceField/>"; /* whole, but of another kind */
+    assert_ok(tbg_file_write(path, other, strlen(other)));
+    refuse(&v, "openmm", v.molecule, none, NULL, path, TBG_INPUT, "is no serialized System");
     refuse(&v, "openmm", v.molecule, none, NULL, "/nonexistent.xml", TBG_INPUT, "/nonexistent.xml");
     refuse(&v, "openmm", v.molecule, v.system, "Abacus", NULL, TBG_INPUT, "Abacus");
     tbg_system_free(none);
