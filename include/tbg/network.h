@@ -91,6 +91,10 @@ typedef struct {
 int tbg_model_create(const tbg_network_spec *spec, uint64_t seed,
                      tbg_model **out); /* published initialisation */
 int tbg_model_clone(const tbg_model *model, tbg_model **out);
+/* A network of more channels or layers with the same field (grow.c), to train on; coords_range grows with the
+ * layers. seed: of the weights that are new. errors: TBG_INPUT if either number is smaller than the model's.
+ */
+int tbg_model_grow(const tbg_model *model, int hidden, int layers, uint64_t seed, tbg_model **out);
 void tbg_model_free(tbg_model *model);
 int tbg_model_read(const char *path, tbg_model **out);
 int tbg_model_write(const tbg_model *model, const char *path);

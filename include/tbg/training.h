@@ -45,7 +45,8 @@ typedef struct {
     tbg_network_spec network;
     int scale_from_data; /* 1: scale = 1 / one global standard deviation of the mean-free training coordinates
                           */
-    char *initial;       /* model file to start from (its specification then is the network), or NULL */
+    char *initial;       /* model file to start from, or NULL; its specification then is the network, but that
+                            hidden and layers of `network`, where not 0, are what it is to grow to */
 
     /* data: */
     int n_sets, n_validation_sets;

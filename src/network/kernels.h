@@ -27,6 +27,9 @@ extern const tbg_network_kernels tbg_network_cpu;            /* cpu.c, over cpu_
 extern const tbg_network_kernels tbg_network_cuda;           /* cuda.c */
 extern const tbg_network_kernels tbg_network_cuda_emulation; /* the same on the host, for tests: slow */
 
+/* Force field, temperature, training and molecules of one model given to another, which has none yet. */
+int tbg_model_copy_story(const tbg_model *from, tbg_model *to);
+
 /* Quantities of one molecule and time that all backends need, in double: time features appended to node
  * features, edge features and harmonic pairs of given positions. Definitions in edges.c, tangents beside
  * them. */

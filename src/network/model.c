@@ -224,15 +224,21 @@ static int copy_text(const char *from, char **to) {
     return from && !*to ? TBG_FAILED : TBG_OK;
 }
 
+int tbg_model_copy_story(const tbg_model *from, tbg_model *to) {
+    to->temperature = from->temperature;
+    TBG_TRY(copy_text(from->forcefield, &to->forcefield));
+    TBG_TRY(copy_text(from->training_json, &to->training_json));
+    return copy_text(from->molecules, &to->molecules);
+}
+
 int tbg_model_clone(const tbg_model *model, tbg_model **out) {
     tbg_model *m;
     TBG_TRY(create_table(&model->spec, &m));
     memcpy(m->values, model->values, m->n_parameters * sizeof *m->values);
-    m->temperature = model->temperature;
-    if (copy_text(model->forcefield, &m->forcefield) || copy_text(model->training_json, &m->training_json) ||
-        copy_text(model->molecules, &m->molecules)) {
+    int status = tbg_model_copy_story(model, m);
+    if (status) {
         tbg_model_free(m);
-        return TBG_FAILED;
+        return status;
     }
     *out = m;
     return TBG_OK;

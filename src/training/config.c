@@ -317,14 +317,27 @@ static void set_defaults(tbg_training_config *c) {
     c->log_every = 100;
 }
 
+/* What may be said of the network of an initial model: that it is to grow. */
+static int read_growth(const tbg_yaml *node, tbg_training_config *c) {
+    static const char *const keys[] = {"hidden", "layers", NULL};
+    int64_t hidden = 0, layers = 0;
+    if (tbg_yaml_only(node, keys) != TBG_OK)
+        return tbg_fail_in(TBG_INPUT, "beside 'initial', which holds a network");
+    TBG_TRY(tbg_yaml_int64(node, "hidden", 1, 4096, &hidden));
+    TBG_TRY(tbg_yaml_int64(node, "layers", 1, 64, &layers));
+    c->network.hidden = (int)hidden;
+    c->network.layers = (int)layers;
+    return TBG_OK;
+}
+
 static int read_root(const tbg_yaml *root, tbg_training_config *c) {
     static const char *const keys[] = {"initial", "network", "data", "training", NULL};
     TBG_TRY(tbg_yaml_only(root, keys));
     const tbg_yaml *initial = tbg_yaml_get(root, "initial"), *network = tbg_yaml_get(root, "network");
-    if (!tbg_yaml_get(root, "data") || !tbg_yaml_get(root, "training") || !initial == !network)
+    if (!tbg_yaml_get(root, "data") || !tbg_yaml_get(root, "training") || (!initial && !network))
         return tbg_fail(
             TBG_INPUT,
-            "%s: needs 'data', 'training' and either 'network' or 'initial: MODEL' (which holds a network)",
+            "%s: needs 'data', 'training' and 'network' or 'initial: MODEL' (which holds a network)",
             c->name);
     if (initial) {
         const char *path = tbg_yaml_text(initial);
@@ -333,6 +346,8 @@ static int read_root(const tbg_yaml *root, tbg_training_config *c) {
         c->initial = tbg_strdup(path);
         if (!c->initial)
             return TBG_FAILED;
+        if (network)
+            TBG_TRY(read_growth(network, c));
     } else
         TBG_TRY(read_network(network, c));
     TBG_TRY(read_data(tbg_yaml_get(root, "data"), c));

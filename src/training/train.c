@@ -83,10 +83,25 @@ static char *sequences(const tbg_data *data) {
     return text;
 }
 
+/* The model of `initial:`, grown where the configuration asks for a larger one. */
+static int initial_model(const tbg_training_config *c, tbg_model **out) {
+    tbg_model *model;
+    TBG_TRY(tbg_model_read(c->initial, &model));
+    int hidden = c->network.hidden ? c->network.hidden : model->spec.hidden;
+    int layers = c->network.layers ? c->network.layers : model->spec.layers;
+    if (hidden == model->spec.hidden && layers == model->spec.layers) {
+        *out = model;
+        return TBG_OK;
+    }
+    int status = tbg_model_grow(model, hidden, layers, c->seed, out);
+    tbg_model_free(model);
+    return status ? tbg_fail_in(status, "%s: 'initial' %s", c->name, c->initial) : TBG_OK;
+}
+
 static int build_model(tbg_trainer *t) {
     const tbg_training_config *c = t->config;
     if (c->initial) {
-        TBG_TRY(tbg_model_read(c->initial, &t->model));
+        TBG_TRY(initial_model(c, &t->model));
         t->initial_story = t->model->training_json ? json_loads(t->model->training_json, 0, NULL) : NULL;
     } else {
         tbg_network_spec spec = c->network;

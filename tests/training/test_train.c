@@ -292,7 +292,30 @@ static void fine_tuning(void **state) {
     assert_true(isnan(r.validation_loss) && isfinite(r.loss));
     assert_memory_equal(raw, before->values, before->n_parameters * sizeof *raw); /* rate 0 moves nothing */
     free(raw);
+    tbg_training_config_free(c);
+    /* Grown: another network with the same loss. */
+    c = configure("initial: FOLDER/base/last.safetensors\n"
+                  "network: {hidden: 12, layers: 3}\n"
+                  "data: {sets: [{trajectory: FOLDER/AD.nc}]}\n"
+                  "training: {batch: 2, iterations: 1, learning_rate: 0, backend: reference}\n");
+    tbg_training_result g = run(c, in("grown"), 0, 0, 1, NULL);
+    assert_true(compare_error(g.loss, r.loss, 1) < 1e-12);
+    tbg_model *after = NULL;
+    assert_ok(tbg_model_read(in("grown/last.safetensors"), &after));
+    assert_true(after->spec.hidden == 12 && after->spec.layers == 3 &&
+                after->n_parameters > before->n_parameters);
+    tbg_model_free(after);
     tbg_model_free(before);
+    tbg_training_config_free(c);
+    c = configure("initial: FOLDER/base/last.safetensors\n"
+                  "network: {hidden: 7}\n"
+                  "data: {sets: [{trajectory: FOLDER/AD.nc}]}\n"
+                  "training: {batch: 2, iterations: 1, backend: reference}\n");
+    char shrunk[512];
+    tbg_training_options o = {.directory = strcpy(shrunk, in("shrunk"))};
+    tbg_trainer *t = NULL;
+    assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "8 channels"));
     tbg_training_config_free(c);
 }
 
