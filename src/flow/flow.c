@@ -26,7 +26,7 @@ void tbg_flow_defaults(tbg_flow_options *o) {
     *o = (tbg_flow_options){.solver = TBG_SOLVER_ADAPTIVE,
                             .solver_tolerance = 3e-6,
                             .steps = 24,
-                            .tolerance = 0.01,
+                            .tolerance = 0.1,
                             .most_refinements = 5,
                             .most_steps = 5000,
                             .graded_d = -1,

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Counts of trained fields, and how they grow as tolerances fall: docs/flow.md. */
+/* Counts of the shipped, smoothed fields, and how they grow as tolerances fall: docs/flow.md. */
 void tbg_flow_typical(const tbg_flow_options *o, double *velocities, double *divergences) {
     const double most = TBG_CLENSHAW_FIRST * (double)(1 << o->most_refinements) + 1;
     int carried = o->solver == TBG_SOLVER_PUBLISHED || o->solver == TBG_SOLVER_RK4;
@@ -23,9 +23,9 @@ void tbg_flow_typical(const tbg_flow_options *o, double *velocities, double *div
         *velocities = 79 * pow(1e-4 / o->solver_tolerance, 0.2);
         break;
     default:
-        *velocities = 94 * pow(3e-6 / o->solver_tolerance, 0.2);
+        *velocities = 64 * pow(3e-6 / o->solver_tolerance, 0.2);
     }
-    *divergences = carried ? *velocities : fmin(most, fmax(25, 51 * pow(0.01 / o->tolerance, 0.25)));
+    *divergences = carried ? *velocities : fmin(most, fmax(13, 31 * pow(0.01 / o->tolerance, 0.2)));
     if (!o->weights)
         *divergences = 0;
     else if (carried)

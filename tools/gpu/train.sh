@@ -4,7 +4,7 @@
 # samples peptides of the validation set with the result, and leaves in $OUT: weights, checkpoint with the optimiser's
 # state, log.jsonl, validation.md, a log of each step. Meant for `tools/gpu/prepare.sh --programs BUILD` carried along.
 # usage: tools/gpu/train.sh CONFIG.yaml MINUTES [data|train|evaluate ...]     (default: all three)
-# NS, PS         production time per replica, ns (0.3), and time between frames, ps (0.2)
+# NS, PS         production time per replica, ns (0.3), and time between frames, ps (0.2); FLATTEN_PS: to find the bias along phi (100)
 # SPLITS         file of the sets (configs/splits.json); TRAIN, VAL its keys (train, val); VALIDATE: how many of VAL (16)
 # SAMPLES        weighted samples of each of the peptides in PEPTIDES (the first three of those validated on), 64
 # DEVICE         cuda, cpu or auto (auto); MODEL_BACKEND: cuda or cpu ("", the best there is); START: a checkpoint
@@ -41,8 +41,8 @@ make_data() {
             for (i = 1; i <= NR && n < want; i += step) printf "%s%s", n++ ? ", " : "", line[int(i)]; print "]}"}' >"$out/val.json"
     for list in "$splits:$train" "$out/val.json:val"; do
         "$tbg" simulate --list "$list" -o "$data" --device "${DEVICE:-auto}" --forcefield amber14-obc1 --temperature 310 \
-            --time "${NS:-0.3}" --runs 4 --replicas 8 --max-temperature 600 --timestep 1 --save-every "${PS:-0.2}" \
-            --exchange-every 0.1 --equilibrate 0.04 -q || return
+            --time "${NS:-0.3}" --runs 4 --replicas 4 --max-temperature 450 --timestep 1 --save-every "${PS:-0.2}" \
+            --exchange-every 0.1 --equilibrate 0.06 --flatten phi --flatten-time "${FLATTEN_PS:-100}" -q || return
     done
 }
 train() {
