@@ -247,6 +247,19 @@ static void note(const work *w, char *text, size_t size) {
     snprintf(text, size, "%.1f %% valid", have ? 100.0 * (double)valid / (double)have : 0);
 }
 
+static void introduce(const settings *o, const work *w) {
+    char sequence[1024];
+    const subject *on = &w->on;
+    tbg_molecule_sequence(on->molecule, sequence, sizeof sequence);
+    fprintf(stderr, "tbg sample: %s, %d atoms, %s at %g K, energies by %s\n", sequence, on->molecule->n_atoms,
+            on->forcefield, on->temperature, on->engine ? tbg_engine_name(on->engine) : "none");
+    fprintf(stderr, "tbg sample: model %s, %zu parameters, on %s, %d thread%s; %s solver, %g nats\n",
+            o->on.model, on->model->n_parameters, tbg_session_backend(on->session), subject_threads(&o->on),
+            subject_threads(&o->on) == 1 ? "" : "s", tbg_solver_name(w->flow.solver), w->flow.tolerance);
+    fprintf(stderr, "tbg sample: %lld samples, seed %lld, into %s\n", (long long)o->n, (long long)o->seed,
+            o->directory);
+}
+
 /* What is to come, from the machine's speed with this molecule. Samples that turn out not to be valid take
  * less. */
 static int announce(const settings *o, const work *w) {
@@ -611,10 +624,7 @@ int cmd_sample(int argc, char **argv) {
     if (status)
         code = app_fail("sample", status);
     else {
-        fprintf(stderr, "tbg sample: %s\n", w.text);
-        fprintf(stderr, "tbg sample: %d atoms, %zu parameters, %lld samples, %s threads, output %s\n",
-                w.on.molecule->n_atoms, w.on.model->n_parameters, (long long)o.n,
-                o.on.threads ? "given" : "all", o.directory);
+        introduce(&o, &w);
         code = finish(&o, &w, run(&o, &w));
     }
     release(&w);

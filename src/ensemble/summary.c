@@ -128,20 +128,22 @@ static void advise(const tbg_ensemble *e, tbg_ensemble_summary *s) {
     else if (s->inefficiency > 0)
         snprintf(text, size, "Frames of Markov chains, %.3g worth one independent frame. %s", s->inefficiency,
                  e->info.chains.advice);
+    else if (s->n_valid < 25 && !isfinite(s->pareto_k))
+        snprintf(text, size,
+                 "%ld correct samples are too few to judge their weights by: do not trust averages from this "
+                 "ensemble, draw some hundreds.",
+                 s->n_valid);
     else if (!(s->pareto_k <= s->pareto_k_limit)) {
-        char k[32];
+        char k[32] = "infinite";
         if (isfinite(s->pareto_k))
             snprintf(k, sizeof k, "%.2f", s->pareto_k);
-        else
-            snprintf(k, sizeof k, "infinite");
         snprintf(
             text, size,
             "Do not trust weighted averages from this ensemble: k-hat is %s (limit %.2f), so a few samples "
-            "decide "
-            "every average, and the ESS and the errors shown are too optimistic. Draw more samples and see "
-            "whether "
-            "k-hat falls; if it does not, train longer, fine-tune on this molecule, or use these samples as "
-            "starting points for dynamics.",
+            "decide every average, and the ESS and the errors shown are too optimistic. Run the same "
+            "command with --resume --refine: Markov chains with dynamics between the samples are right "
+            "however poor the weights, and say when they are too short. Or draw more samples and see whether "
+            "k-hat falls, or train longer.",
             k, s->pareto_k_limit);
     } else if (s->n_effective < 100)
         snprintf(text, size,
