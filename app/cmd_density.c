@@ -20,6 +20,7 @@
 #include "tbg/status.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -356,7 +357,8 @@ int cmd_density(int argc, char **argv) {
     settings o = {0};
     subject_defaults(&o.on);
     const app_option options[] = {
-        {"model", 'm', APP_STRING, &o.on.model, "FILE", "model file (needed)"},
+        {"model", 'm', APP_STRING, &o.on.model, "FILE",
+         "model file; default: the shipped one for such molecules"},
         {"output", 'o', APP_STRING, &o.output, "OUT.nc", "frames with log_q, log_weight, reduced_energy"},
         {"number", 'n', APP_INT, &o.n, "N", "frames, evenly spread; 0: all"},
         {"first", 0, APP_INT, &o.first, "K", "leave out the first K frames"},
@@ -383,7 +385,10 @@ int cmd_density(int argc, char **argv) {
     o.frames = what[1];
     work w = {0};
     tbg_flow_defaults(&w.flow);
-    int status = subject_flow(&o.on, &w.flow);
+    char model[PATH_MAX];
+    int status = subject_choose("density", o.what, &o.on, model, sizeof model);
+    if (!status)
+        status = subject_flow(&o.on, &w.flow);
     if (!status)
         status = prepare(&o, &w);
     if (!status)

@@ -13,6 +13,7 @@
 #include "tbg/file.h"
 #include "tbg/status.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -551,7 +552,8 @@ int cmd_sample(int argc, char **argv) {
                   .level_time = refine.level_time};
     subject_defaults(&o.on);
     const app_option options[] = {
-        {"model", 'm', APP_STRING, &o.on.model, "FILE", "model file (needed)"},
+        {"model", 'm', APP_STRING, &o.on.model, "FILE",
+         "model file; default: the shipped one for such molecules"},
         {"output", 'o', APP_STRING, &o.directory, "DIR", "folder for the ensemble (needed)"},
         {"number", 'n', APP_INT, &o.n, "N", "samples"},
         {"seed", 's', APP_INT, &o.seed, "S", "random seed; sample i depends on the seed and i only"},
@@ -596,7 +598,10 @@ int cmd_sample(int argc, char **argv) {
     work w = {0};
     tbg_flow_defaults(&w.flow);
     w.flow.weights = !o.no_weights;
-    int status = subject_flow(&o.on, &w.flow);
+    char model[PATH_MAX];
+    int status = subject_choose("sample", o.what, &o.on, model, sizeof model);
+    if (!status)
+        status = subject_flow(&o.on, &w.flow);
     if (!status && !o.resume && sample_store_exists(o.directory))
         status = tbg_fail(TBG_INPUT,
                           "%s holds an unfinished run: --resume goes on with it; remove its folder 'partial' "

@@ -2,10 +2,13 @@
  * force field or temperature open where the caller does, too. */
 #include "subject.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "base/progress.h"
+#include "tbg/file.h"
 #include "tbg/status.h"
 #include "tbg/training.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +26,9 @@ void subject_defaults(subject_settings *s) {
 }
 
 const char *subject_refused(const subject_settings *s) {
-    return !s->model                             ? "--model FILE is needed"
-           : s->threads < 0 || s->threads > 4096 ? "--threads must be 0 (all) to 4096"
-           : s->steps < 1 || s->steps > 100000   ? "--steps must be 1 to 100,000"
-                                                 : NULL;
+    return s->threads < 0 || s->threads > 4096 ? "--threads must be 0 (all) to 4096"
+           : s->steps < 1 || s->steps > 100000 ? "--steps must be 1 to 100,000"
+                                               : NULL;
 }
 
 int subject_threads(const subject_settings *s) {
@@ -51,6 +53,51 @@ subject_request subject_ask(const subject_settings *s, const char *what, int ene
                              .threads = (int)s->threads,
                              .energies = energies,
                              .misfit = misfit};
+}
+
+/* Whether the model in `path` was trained for such molecules; if not, why. */
+static int covers(const char *path, const tbg_molecule *molecule, size_t size, char *why, int *fits) {
+    tbg_model *model;
+    int transfer;
+    TBG_TRY(tbg_model_read(path, &model));
+    *fits = model->forcefield &&
+            !tbg_scope_warnings(model, molecule, model->forcefield, model->temperature, size, why, &transfer);
+    tbg_model_free(model);
+    why[strcspn(why, "\n")] = 0;
+    return TBG_OK;
+}
+
+int subject_choose(const char *command, const char *what, subject_settings *s, char *path, size_t size) {
+    char list[PATH_MAX], *text, *at = NULL, why[1024] = "", *line;
+    tbg_molecule *molecule;
+    int fits = 0;
+    if (s->model)
+        return TBG_OK;
+    TBG_TRY(tbg_molecule_load(what, &molecule));
+    int status = tbg_shipped_path("models", "shipped.txt", list, sizeof list);
+    if (!status)
+        status = tbg_file_read(list, 1 << 16, &text, NULL);
+    if (status) {
+        tbg_molecule_free(molecule);
+        return tbg_fail_in(status, "without --model");
+    }
+    for (line = strtok_r(text, "\n", &at); line && !status && !fits; line = strtok_r(NULL, "\n", &at)) {
+        if (*line == '#')
+            continue;
+        status = tbg_shipped_path("models", line, path, size);
+        if (!status)
+            status = covers(path, molecule, sizeof why, why, &fits);
+    }
+    free(text);
+    tbg_molecule_free(molecule);
+    if (status)
+        return status;
+    if (!fits)
+        return tbg_fail(TBG_INPUT, "no shipped model was trained for %s%s%s%s: name one by --model", what,
+                        *why ? " (" : "", why, *why ? ")" : "");
+    fprintf(stderr, "tbg %s: without --model: %s\n", command, path);
+    s->model = path;
+    return TBG_OK;
 }
 
 int subject_load(const subject_request *q, subject *s) {

@@ -59,6 +59,9 @@ typedef struct {
     double temperature;
 } subject;
 
+/* Let s->model, if it is NULL, be the first shipped model (models/shipped.txt) that was trained for molecules
+ * like `what`; says which. path: [size], where its name stays. */
+int subject_choose(const char *command, const char *what, subject_settings *s, char *path, size_t size);
 /* Model and molecule; then the rest, so that a caller can look at other input for the molecule in between.
  * What was made before a failure is freed by subject_close, too. s: zeroed. */
 int subject_load(const subject_request *request, subject *s);

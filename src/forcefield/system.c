@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* files: separated by commas; "obc1" is no file but OpenMM's implicit/obc1.xml, whose radii follow from the
  * elements. */
@@ -37,33 +36,6 @@ double tbg_forcefield_temperature(const char *name) {
     return 300;
 }
 
-/* Full path of a file of the data folder: $TBG_DATA, beside the program, the source tree, the place of
- * installation. */
-static int find_data(const char *name, char path[PATH_MAX]) {
-    char program[PATH_MAX] = "";
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n > 0) {
-        program[n] = 0;
-        char *slash = strrchr(program, '/');
-        if (slash)
-            *slash = 0;
-    }
-    const char *set = getenv("TBG_DATA"), *folders[] = {program, program, TBG_SOURCE_DIR};
-    const char *below[] = {"/data", "/../share/tbg/data", "/data"};
-    if (set && *set) {
-        int length = snprintf(path, PATH_MAX, "%s/%s", set, name);
-        if (length < PATH_MAX && access(path, R_OK) == 0)
-            return TBG_OK;
-        return tbg_fail(TBG_INPUT, "no readable file %s in TBG_DATA (%s)", name, set);
-    }
-    for (int f = 0; f < 3; f++) {
-        int length = snprintf(path, PATH_MAX, "%s%s/%s", folders[f], below[f], name);
-        if (length < PATH_MAX && access(path, R_OK) == 0)
-            return TBG_OK;
-    }
-    return tbg_fail(TBG_INPUT, "parameter file %s not found; set TBG_DATA to the folder that holds it", name);
-}
-
 /* Read a list of files into p. named: they are in the data folder, otherwise paths. */
 static int read_files(const char *files, int named, tbg_parameters *p) {
     int obc1 = 0;
@@ -78,7 +50,7 @@ static int read_files(const char *files, int named, tbg_parameters *p) {
             obc1 = 1;
         else {
             if (named)
-                TBG_TRY(find_data(item, path));
+                TBG_TRY(tbg_shipped_path("data", item, path, sizeof path));
             TBG_TRY(tbg_parameters_read(named ? path : item, p));
         }
         at += length;

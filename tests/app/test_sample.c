@@ -267,8 +267,30 @@ static void refuses(void **state) {
     REFUSED("%s --engine abacus", "abacus", common);
     REFUSED("%s --backend abacus", "abacus", common);
     REFUSED("%s --temperature -3", "temperature", common);
-    REFUSED("%s", "--model", "ACE-A-NME");
     assert_false(exists("e", "partial"));
+}
+
+/* Without --model: the first of the shipped models that was trained for such molecules. */
+static void chooses(void **state) {
+    (void)state;
+    char path[512], arguments[800];
+    const char *list = "# of two\nother.safetensors\nmodel.safetensors\n";
+    snprintf(path, sizeof path, "%s/shipped.txt", folder);
+    assert_ok(tbg_file_write(path, list, strlen(list)));
+    snprintf(path, sizeof path, "%s/other.safetensors", folder);
+    write_model(path, "AC,GGW");
+    assert_int_equal(setenv("TBG_MODELS", folder, 1), 0);
+    assert_int_equal(sample("ACE-A-NME -n 1 --threads 1 --tolerance 50", "g"), 0);
+    assert_true(printed("err.txt", "model.safetensors") &&
+                printed("g/summary.json", "\"model.safetensors\""));
+    write_model(path, "ACE-A-NME,AC");
+    assert_int_equal(sample("ACE-A-NME -n 1 --threads 1 --tolerance 50", "h"), 0);
+    assert_true(printed("err.txt", "other.safetensors"));
+    REFUSED("GG -n %d", "trained on ACE-A-NME only", 1);
+    assert_int_equal(setenv("TBG_MODELS", "/nonexistent", 1), 0);
+    REFUSED("ACE-A-NME -n %d", "TBG_MODELS", 1);
+    unsetenv("TBG_MODELS");
+    unlink(path);
 }
 
 static void warns(void **state) {
@@ -321,8 +343,9 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks),
-                                       cmocka_unit_test(weighs_what_is_valid), cmocka_unit_test(resumes),
-                                       cmocka_unit_test(refuses), cmocka_unit_test(warns)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_and_chunks), cmocka_unit_test(weighs_what_is_valid),
+        cmocka_unit_test(resumes),          cmocka_unit_test(refuses),
+        cmocka_unit_test(chooses),          cmocka_unit_test(warns)};
     return cmocka_run_group_tests_name("sample", tests, start, stop);
 }
