@@ -220,7 +220,6 @@ static void refuses(void **state) {
 #define REFUSED(arguments, words)                                                                            \
     assert_int_equal(tbg_run("density " arguments), 2);                                                      \
     assert_true(printed("err.txt", words))
-    REFUSED("ACE-A-NME e/ensemble.nc", "--model");
     REFUSED("ACE-A-NME none.nc --model model.safetensors", "none.nc");
     REFUSED("ACE-A-NME model.safetensors --model model.safetensors", "model.safetensors");
     REFUSED("AC e/ensemble.nc --model model.safetensors", "atoms");
