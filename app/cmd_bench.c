@@ -4,11 +4,12 @@
  * Every figure is the best of several short repeats, so that a busy machine disturbs little; operations are
  * counted as useful ones of the algorithm (no padding, no recomputation). */
 #include "app.h"
+#include "subject.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "dynamics/source.h"
 #include "network/kernels.h"
-#include "tbg/anneal.h"
+#include "tbg/denoise.h"
 #include "tbg/dynamics.h"
 #include "tbg/energy.h"
 #include "tbg/flow.h"
@@ -232,24 +233,29 @@ static void release(bench *b) {
     free(b->energies);
 }
 
-/* Of n samples, in place. */
-static int take_noise_off(bench *b, int n) {
-    tbg_anneal_options o;
-    tbg_anneal_defaults(&o);
-    o.smoothing = b->model->spec.smoothing;
-    o.threads = b->threads;
+/* Of n samples of a flow that ends at noise, in place, as tbg sample does. */
+static int take_noise_off(bench *b, const tbg_denoise_options *denoise, int n) {
+    tbg_denoise_options o = *denoise;
+    tbg_denoiser *denoiser;
+    o.anneal.threads = b->threads;
     if (b->model->temperature > 0)
-        o.temperature = b->model->temperature;
+        o.anneal.temperature = b->model->temperature;
+    TBG_TRY(tbg_denoiser_create(b->session, b->conditioning, b->engine, b->n, &o, NULL, NULL, &denoiser));
     tbg_anneal_result *result = TBG_NEW(tbg_anneal_result, n);
-    int status = result ? tbg_anneal(b->engine, b->n, &o, n, 0, b->v, b->v, result) : TBG_FAILED;
+    int status = result ? tbg_denoise(denoiser, 1, n, 0, b->v, b->v, result) : TBG_FAILED;
     free(result);
+    tbg_denoiser_free(denoiser);
     return status;
 }
 
 /* Draw samples of a trained model and take their energies. */
 static int sample_rate(bench *b, double *rate, double *n_velocities, double *n_divergences) {
     tbg_flow_options options;
+    tbg_denoise_options denoise;
+    subject_settings usual;
+    subject_defaults(&usual);
     tbg_flow_defaults(&options);
+    TBG_TRY(subject_denoising(&usual, b->model, 1, &denoise, &options));
     int n = 8 * b->threads;
     tbg_flow_result *result = TBG_NEW(tbg_flow_result, n);
     if (!result)
@@ -263,8 +269,8 @@ static int sample_rate(bench *b, double *rate, double *n_velocities, double *n_d
         for (int i = 0; i < 3 * b->n; i++)
             b->v[3 * k * b->n + i] /= b->model->spec.scale;
     }
-    if (!status && b->model->spec.smoothing > 0)
-        status = take_noise_off(b, n);
+    if (!status && denoise.smoothing > 0)
+        status = take_noise_off(b, &denoise, n);
     if (!status)
         status = tbg_engine_evaluate(b->engine, n, b->v, b->energies, NULL, NULL);
     *rate = n / (tbg_seconds() - start);

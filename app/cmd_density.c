@@ -29,7 +29,7 @@
 typedef struct {
     subject_settings on;
     const char *what, *frames, *output;
-    int64_t n, first, seed, anneal_stages, anneal_replicas;
+    int64_t n, first, seed;
     int no_energies, json;
 } settings;
 
@@ -41,14 +41,14 @@ static const char *const column_unit[COLUMNS] = {"1", "1", "kT", "1", "1"};
 typedef struct {
     subject on;
     tbg_flow_options flow;
-    sample_annealing annealing; /* of a smoothed model */
+    sample_denoising denoising; /* of a smoothed model */
     int64_t n, done;            /* frames chosen, evaluated */
     double *positions, *column; /* [n][n_atoms][3] nm; [n][COLUMNS] */
     double velocities, divergences;
 } work;
 
 static void release(work *w) {
-    sample_annealing_close(&w->annealing);
+    sample_denoising_close(&w->denoising);
     subject_close(&w->on);
     free(w->positions);
     free(w->column);
@@ -100,14 +100,15 @@ static int prepare(const settings *o, work *w) {
         TBG_TRY(app_check_output("-o", o->output));
     const subject_request request = subject_ask(&o->on, o->what, !o->no_energies, "does not fit");
     TBG_TRY(subject_load(&request, &w->on));
-    if (o->no_energies && w->on.model->spec.smoothing > 0)
+    tbg_denoise_options denoise;
+    TBG_TRY(subject_denoising(&o->on, w->on.model, 1, &denoise, &w->flow));
+    if (o->no_energies && denoise.smoothing > 0)
         return tbg_fail(TBG_INPUT,
                         "%s is smoothed: log q of positions takes the force field; not with --no-energies",
                         o->on.model);
     TBG_TRY(choose_frames(o, w));
     TBG_TRY(subject_prepare(&request, &w->on));
-    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, o->anneal_stages,
-                                  o->anneal_replicas, &w->annealing));
+    TBG_TRY(sample_denoising_open(&w->on, &denoise, (int)o->on.threads, (uint64_t)o->seed, &w->denoising));
     subject_warn(&w->on, "density", sizeof warnings, warnings);
     return TBG_OK;
 }
@@ -120,16 +121,16 @@ static int smooth(const work *w, int64_t first, int n, const double *nm, double 
                   tbg_anneal_result *annealed) {
     const int atoms = w->on.molecule->n_atoms;
     memcpy(y, nm, (size_t)n * 3 * (size_t)atoms * sizeof *y);
-    if (!w->annealing.engine)
+    if (!w->denoising.denoiser)
         return TBG_OK;
     uint64_t *number = TBG_NEW(uint64_t, n);
     int status = number ? TBG_OK : TBG_FAILED;
     for (int i = 0; i < n && !status; i++)
         number[i] = (uint64_t)(first + i);
     if (!status) {
-        tbg_anneal_smooth(atoms, &w->annealing.options, n, number, nm, y);
         status =
-            tbg_anneal_reverse(w->annealing.engine, atoms, &w->annealing.options, n, number, nm, y, annealed);
+            tbg_denoise_given(w->denoising.denoiser, tbg_denoiser_options(w->denoising.denoiser)->anneal.seed,
+                              n, number, nm, y, annealed);
     }
     free(number);
     return status;
@@ -157,7 +158,7 @@ static int evaluate(work *w, int64_t first, int n) {
         double *c = w->column + (size_t)(first + i) * COLUMNS;
         c[LOG_Q] = result[i].log_q + per_nm;
         c[ERROR] = result[i].error;
-        if (w->annealing.engine) {
+        if (w->denoising.denoiser) {
             c[LOG_Q] -= annealed[i].log_z + annealed[i].u;
             c[ANNEAL_ERROR] = annealed[i].error;
         }
@@ -224,7 +225,7 @@ static figures summarise(const settings *o, const work *w) {
         squares += c[LOG_Q] * c[LOG_Q];
         error += c[ERROR] * c[ERROR];
         f.inaccurate += c[ERROR] > o->on.tolerance;
-        if (w->annealing.engine && isfinite(c[ANNEAL_ERROR])) {
+        if (w->denoising.denoiser && isfinite(c[ANNEAL_ERROR])) {
             annealing += c[ANNEAL_ERROR] * c[ANNEAL_ERROR];
             annealed++;
         }
@@ -254,7 +255,7 @@ static figures summarise(const settings *o, const work *w) {
 
 static int write_frames(const settings *o, const work *w) {
     char *pdb = NULL;
-    const int columns = w->annealing.engine ? COLUMNS : ANNEAL_ERROR;
+    const int columns = w->denoising.denoiser ? COLUMNS : ANNEAL_ERROR;
     double *column = TBG_NEW(double, (size_t)w->done *(size_t)columns);
     if (!column)
         return TBG_FAILED;
@@ -297,8 +298,9 @@ static void print(const settings *o, const work *w, const figures *f) {
             "energy_mean", number(f->energy), "kl_from_data", number(f->kl), "ess_from_data", number(f->ess),
             "log_q_error_rms", number(f->rms_error), "velocities_per_frame", number(w->velocities / n),
             "divergences_per_frame", number(w->divergences / n));
-        if (root && w->annealing.engine) {
-            json_object_set_new(root, "smoothing_nm", json_real(w->annealing.options.smoothing));
+        if (root && w->denoising.denoiser) {
+            json_object_set_new(root, "smoothing_nm",
+                                json_real(tbg_denoiser_options(w->denoising.denoiser)->smoothing));
             json_object_set_new(root, "anneal_error_rms", number(f->anneal_error));
         }
         char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -316,11 +318,11 @@ static void print(const settings *o, const work *w, const figures *f) {
     if (f->inaccurate)
         printf(", above the tolerance of %g in %lld frames", o->on.tolerance, (long long)f->inaccurate);
     putchar('\n');
-    if (w->annealing.engine)
+    if (w->denoising.denoiser)
         printf("annealing: random error      %.2g nats rms\n"
                "(smoothed by %g nm: log q is one draw of an estimate, in the mean a lower bound, NLL and KL "
                "upper ones)\n",
-               f->anneal_error, w->annealing.options.smoothing);
+               f->anneal_error, tbg_denoiser_options(w->denoising.denoiser)->smoothing);
     if (w->on.engine) {
         printf("mean U/kT                    %.2f\n", f->energy);
         printf("KL from data to model        %.3f nats\n", f->kl);
@@ -330,7 +332,7 @@ static void print(const settings *o, const work *w, const figures *f) {
     }
     if (o->output)
         printf("%s: positions, log_q, log_weight, reduced_energy, log_q_error%s\n", o->output,
-               w->annealing.engine ? ", anneal_error" : "");
+               w->denoising.denoiser ? ", anneal_error" : "");
 }
 
 /* ---- the command ---- */
@@ -365,8 +367,6 @@ int cmd_density(int argc, char **argv) {
         {"no-energies", 0, APP_FLAG, &o.no_energies, NULL, "log q only; not of a smoothed model"},
         SUBJECT_OPTIONS(&o.on, "energies"),
         {"seed", 's', APP_INT, &o.seed, "S", "of a smoothed model: random seed of noise and annealing"},
-        {"anneal-stages", 0, APP_INT, &o.anneal_stages, "S", "of a smoothed model: as in tbg sample"},
-        {"anneal-replicas", 0, APP_INT, &o.anneal_replicas, "K", "as in tbg sample"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print the figures as one JSON object"},
         {0}};
     const char *what[2];

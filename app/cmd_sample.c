@@ -25,7 +25,6 @@ typedef struct {
     int64_t n, seed, batch, check;
     int no_weights, resume, json;
     int refine, within;
-    int64_t anneal_stages, anneal_replicas;
     int64_t chains, proposals, levels;
     double time, level_time;
 } settings;
@@ -33,11 +32,12 @@ typedef struct {
 typedef struct {
     subject on;
     tbg_flow_options flow;
+    tbg_denoise_options denoise;
     tbg_checker *checker;
-    sample_annealing annealing; /* of a smoothed model */
+    sample_denoising denoising; /* where the flow ends above no noise */
     /* of the present chunk, sample by sample */
     long first;
-    double *positions;    /* [n][3 n_atoms] nm, as they came; of a smoothed model: annealed */
+    double *positions;    /* [n][3 n_atoms] nm, as they came, or with the noise taken off */
     double *log_ratio;    /* [n] what turns log q of the flow's sample into that of the positions */
     double *anneal_error; /* [n] its estimated error, nats */
     char *text;           /* settings that decide the result */
@@ -50,7 +50,7 @@ typedef struct {
 
 static void release(work *w) {
     tbg_checker_free(w->checker);
-    sample_annealing_close(&w->annealing);
+    sample_denoising_close(&w->denoising);
     subject_close(&w->on);
     sample_table_free(&w->table);
     free(w->text);
@@ -73,7 +73,7 @@ static int arrive(void *context, int n, const int *sample, const double *const *
         last = sample[q] + 1;
     }
     int status =
-        sample_anneal(&w->annealing, (uint64_t)w->first, last, w->positions, w->log_ratio, w->anneal_error);
+        sample_denoise(&w->denoising, (uint64_t)w->first, last, w->positions, w->log_ratio, w->anneal_error);
     for (int q = 0; q < n && !status && wanted; q++) {
         memcpy(checked, w->positions + (size_t)sample[q] * n3, n3 * sizeof *checked);
         int verdict = tbg_check(w->checker, checked);
@@ -89,14 +89,14 @@ static int prepare(const settings *o, work *w) {
     TBG_TRY(subject_prepare(&request, &w->on));
     TBG_TRY(tbg_checker_create(w->on.molecule, &w->checker));
     tbg_checker_set_mirror(w->checker, !w->on.model->spec.virtual_sites);
-    TBG_TRY(sample_annealing_open(&w->on, (int)o->on.threads, (uint64_t)o->seed, o->anneal_stages,
-                                  o->anneal_replicas, &w->annealing));
+    TBG_TRY(subject_denoising(&o->on, w->on.model, !o->no_weights, &w->denoise, &w->flow));
+    TBG_TRY(sample_denoising_open(&w->on, &w->denoise, (int)o->on.threads, (uint64_t)o->seed, &w->denoising));
     w->flow.wanted = arrive;
     w->flow.context = w;
     subject_warn(&w->on, "sample", sizeof w->warnings, w->warnings);
     TBG_TRY(sample_settings(w->on.model, w->on.molecule, w->on.forcefield, w->on.temperature,
                             w->on.engine ? tbg_engine_name(w->on.engine) : "none",
-                            tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->annealing,
+                            tbg_session_backend(w->on.session), (uint64_t)o->seed, &w->flow, &w->denoising,
                             &w->text));
     return sample_table_create((long)o->n, w->on.molecule->n_atoms, &w->table);
 }
@@ -257,6 +257,12 @@ static void introduce(const settings *o, const work *w) {
     fprintf(stderr, "tbg sample: model %s, %zu parameters, on %s, %d thread%s; %s solver, %g nats\n",
             o->on.model, on->model->n_parameters, tbg_session_backend(on->session), subject_threads(&o->on),
             subject_threads(&o->on) == 1 ? "" : "s", tbg_solver_name(w->flow.solver), w->flow.tolerance);
+    if (w->denoise.branches)
+        fprintf(
+            stderr,
+            "tbg sample: the flow ends at %g nm of noise; %d branches of %d steps lead to %g nm, the force "
+            "field takes off the rest\n",
+            w->denoise.smoothing, w->denoise.branches, w->denoise.steps, w->denoise.anneal.smoothing);
     fprintf(stderr, "tbg sample: %lld samples, seed %lld, into %s\n", (long long)o->n, (long long)o->seed,
             o->directory);
 }
@@ -273,7 +279,7 @@ static int announce(const settings *o, const work *w) {
     TBG_TRY(tbg_flow_measure(w->on.session, w->on.conditioning, threads, w->flow.weights, 0.1, &speed));
     if (w->on.engine)
         TBG_TRY(subject_energy_seconds(&w->on, threads, &seconds));
-    TBG_TRY(sample_annealing_seconds(&w->annealing, w->on.molecule, &annealing));
+    TBG_TRY(sample_denoising_seconds(&w->denoising, w->on.molecule, &annealing));
     seconds += annealing;
     const double flow = tbg_flow_seconds(&w->flow, &speed);
     char text[32];
@@ -366,7 +372,9 @@ static int gather(const settings *o, work *w, tbg_ensemble **out) {
     info->seconds_flow = t->seconds_flow;
     info->seconds_energy = t->seconds_energy;
     info->evaluations = w->done ? velocities / (double)w->done : NAN;
-    info->smoothing = w->on.model->spec.smoothing;
+    info->smoothing = w->denoise.smoothing;
+    info->branches = w->denoise.branches;
+    info->annealed_from = w->denoise.anneal.smoothing;
     info->anneal_error = annealed ? sqrt(annealing / (double)annealed) : NAN;
     info->forward_backward_n = looked;
     info->forward_backward_position = looked ? sqrt(squares / (double)looked) : NAN;
@@ -407,11 +415,14 @@ static void print_summary(const settings *o, const work *w, const tbg_ensemble *
             fprintf(out, ", above the tolerance of %g in %ld samples", o->on.tolerance, inaccurate);
         fputc('\n', out);
     }
+    if (e->info.branches)
+        fprintf(out, "noise of %g nm taken off by %d branches to %g nm, there ", e->info.smoothing,
+                e->info.branches, e->info.annealed_from);
+    else if (e->info.smoothing > 0)
+        fprintf(out, "noise of %g nm taken off ", e->info.smoothing);
     if (e->info.smoothing > 0)
-        fprintf(
-            out,
-            "noise of %g nm taken off by the force field: %.2g nats of random error in a log weight (rms)\n",
-            e->info.smoothing, e->info.anneal_error);
+        fprintf(out, "by the force field: %.2g nats of random error in a log weight (rms)\n",
+                e->info.anneal_error);
     if (e->info.forward_backward_n) {
         fprintf(out, "there and back (%ld samples): %.2g nm", e->info.forward_backward_n,
                 e->info.forward_backward_position);
@@ -485,7 +496,7 @@ static sample_refine_request refinement(const settings *o, work *w) {
                                .session = w->on.session,
                                .flow = &w->flow,
                                .engine = w->on.engine,
-                               .annealing = &w->annealing,
+                               .denoising = &w->denoising,
                                .resume = o->resume,
                                .json = o->json};
     tbg_refine_defaults(w->on.forcefield, &q.options);
@@ -574,9 +585,6 @@ int cmd_sample(int argc, char **argv) {
         {"refine-within", 0, APP_FLAG, &o.within, NULL,
          "chains keep to the states of phi they began in; populations by acceptance ratios alone"},
         {"refine-level-time", 0, APP_DOUBLE, &o.level_time, "PS", "dynamics at the levels below the last"},
-        {"anneal-stages", 0, APP_INT, &o.anneal_stages, "S",
-         "of a smoothed model: stages of the annealing to the force field; 0: the usual ones"},
-        {"anneal-replicas", 0, APP_INT, &o.anneal_replicas, "K", "and replicas of each sample in it"},
         {"resume", 0, APP_FLAG, &o.resume, NULL,
          "go on with an interrupted run; with --refine also from finished samples in DIR"},
         {"json", 0, APP_FLAG, &o.json, NULL, "print the summary as one JSON object"},

@@ -2,7 +2,7 @@
 #ifndef TBG_APP_SAMPLE_H
 #define TBG_APP_SAMPLE_H
 #include "subject.h"
-#include "tbg/anneal.h"
+#include "tbg/denoise.h"
 #include "tbg/energy.h"
 #include "tbg/ensemble.h"
 #include "tbg/flow.h"
@@ -27,23 +27,24 @@ typedef struct {
 int sample_table_create(long n, int n_atoms, sample_table *t);
 void sample_table_free(sample_table *t);
 
-/* ---- smoothed models (sample_anneal.c) ---- */
+/* ---- taking noise off (sample_denoise.c) ---- */
 
 typedef struct {
-    tbg_engine *engine; /* NULL: the model is not smoothed, and nothing below does anything */
-    tbg_anneal_options options;
+    tbg_denoiser *denoiser; /* NULL: there is no noise, and nothing below does anything */
+    tbg_engine *engine;
+    tbg_checker *checker; /* says what branches count */
     int n_atoms;
-} sample_annealing;
-/* stages, replicas: 0: the usual ones. on: must outlive it. */
-int sample_annealing_open(const subject *on, int threads, uint64_t seed, int64_t stages, int64_t replicas,
-                          sample_annealing *a);
-void sample_annealing_close(sample_annealing *a);
+} sample_denoising;
+/* options: of subject_denoising; seed: of the random numbers. on: must outlive it. */
+int sample_denoising_open(const subject *on, const tbg_denoise_options *options, int threads, uint64_t seed,
+                          sample_denoising *d);
+void sample_denoising_close(sample_denoising *d);
 /* Samples first .. first + n - 1: positions [n][n_atoms][3] nm, in place; log_ratio, [n]: what turns the
  * flow's log q into one whose exp(-u) / q is the weight; error, [n]: its estimated standard error, nats. */
-int sample_anneal(const sample_annealing *a, uint64_t first, long n, double *positions, double *log_ratio,
-                  double *error);
+int sample_denoise(const sample_denoising *d, uint64_t first, long n, double *positions, double *log_ratio,
+                   double *error);
 /* What one sample costs, measured. */
-int sample_annealing_seconds(const sample_annealing *a, const tbg_molecule *molecule, double *seconds);
+int sample_denoising_seconds(const sample_denoising *d, const tbg_molecule *molecule, double *seconds);
 
 /* ---- finished chunks on disk: DIR/partial/chunk-FIRST.safetensors (sample_store.c) ---- */
 
@@ -67,7 +68,7 @@ typedef struct {
     tbg_session *session;
     const tbg_flow_options *flow;
     tbg_engine *engine;
-    const sample_annealing *annealing;
+    const sample_denoising *denoising;
     tbg_refine_options options;
     int resume, json;
 } sample_refine_request;
@@ -83,5 +84,5 @@ int sample_refine(const sample_refine_request *q, const sample_table *t, const t
 /* Settings that decide the result, as text. */
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,
-                    const tbg_flow_options *flow, const sample_annealing *annealing, char **text);
+                    const tbg_flow_options *flow, const sample_denoising *denoising, char **text);
 #endif

@@ -20,8 +20,7 @@
 int sample_refine_check(const sample_refine_request *q, long n) {
     tbg_refine_target target;
     TBG_TRY(tbg_refine_molecule_create(q->molecule, q->system, q->conditioning, q->session, q->flow,
-                                       q->engine, &q->annealing->options, q->annealing->engine, &q->options,
-                                       n, &target));
+                                       q->engine, q->denoising->denoiser, &q->options, n, &target));
     tbg_refine_molecule_free(&target);
     long least = (long)tbg_refine_chains(&q->options, n) * q->options.proposals;
     return n >= least
@@ -52,7 +51,7 @@ static int weight_anew(const sample_refine_request *q, uint64_t seed, long i, do
     for (int k = 0; k < 3 * atoms && !status; k++)
         x[k] /= scale;
     if (!status)
-        status = sample_anneal(q->annealing, (uint64_t)i, 1, x, &log_ratio, error);
+        status = sample_denoise(q->denoising, (uint64_t)i, 1, x, &log_ratio, error);
     if (!status)
         status = tbg_engine_evaluate(q->engine, 1, x, &energy, NULL, NULL);
     *log_w = -energy / (TBG_BOLTZMANN * q->options.temperature) - result.log_q -
@@ -86,7 +85,7 @@ static int check_weights(const sample_refine_request *q, const tbg_ensemble *e, 
  */
 static int check_density(const sample_refine_request *q, const tbg_ensemble *e, const char *path) {
     enum { SOME = 5 };
-    if (q->annealing->engine)
+    if (q->denoising->denoiser)
         return check_weights(q, e, path);
     size_t n3 = 3 * (size_t)e->n_atoms;
     double *x = tbg_alloc(2 * SOME, n3 * sizeof(double)), stated[SOME], off = 0,
@@ -274,8 +273,7 @@ int sample_refine(const sample_refine_request *q, const sample_table *t, const t
     }
     if (!status)
         status = tbg_refine_molecule_create(q->molecule, q->system, q->conditioning, q->session, q->flow,
-                                            q->engine, &q->annealing->options, q->annealing->engine,
-                                            &q->options, t->n, &target);
+                                            q->engine, q->denoising->denoiser, &q->options, t->n, &target);
     const tbg_refine_proposals proposals = {t->n, t->positions, t->log_q, u};
     if (!status)
         status = tbg_refine_create(&target, &proposals, &q->options, &r);

@@ -17,19 +17,26 @@ static uint64_t hash(uint64_t h, const void *data, size_t n) {
 
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,
-                    const tbg_flow_options *flow, const sample_annealing *annealing, char **text) {
-    char sequence[1024], noise[256] = "";
-    const tbg_anneal_options *a = &annealing->options;
+                    const tbg_flow_options *flow, const sample_denoising *denoising, char **text) {
+    char sequence[1024], noise[512] = "";
+    const tbg_denoise_options *d = denoising->denoiser ? tbg_denoiser_options(denoising->denoiser) : NULL;
     tbg_molecule_sequence(molecule, sequence, sizeof sequence);
     uint64_t h = hash(14695981039346656037ULL, model->values, model->n_parameters * sizeof(float));
     h = hash(h, &model->spec.scale, sizeof model->spec.scale);
     h = hash(h, &model->spec.graded_d, sizeof model->spec.graded_d);
     if (model->spec.virtual_sites)
         h = hash(h, &model->spec.virtual_sites, sizeof model->spec.virtual_sites);
-    if (annealing->engine)
-        snprintf(noise, sizeof noise,
-                 ", annealing %.17g nm %.17g K, %d replicas, %d stages of %d steps of %.17g, %d",
-                 a->smoothing, a->temperature, a->replicas, a->stages, a->steps, a->step, a->newton);
+    if (d) {
+        const tbg_anneal_options *a = &d->anneal;
+        int n = snprintf(noise, sizeof noise,
+                         ", annealing %.17g nm %.17g K, %d replicas, %d stages of %d steps of %.17g, %d",
+                         a->smoothing, a->temperature, a->replicas, a->stages, a->steps, a->step, a->newton);
+        if (d->branches)
+            snprintf(noise + n, sizeof noise - (size_t)n, ", from %.17g nm by %d branches of %d steps",
+                     d->smoothing, d->branches, d->steps);
+        else if (flow->last_time < 1)
+            snprintf(noise + n, sizeof noise - (size_t)n, ", flow to %.17g", flow->last_time);
+    }
     for (int i = 0; i < molecule->n_atoms; i++) /* their order matters, positions do not */
         h = hash(h, molecule->atoms[i].name, strlen(molecule->atoms[i].name) + 1);
     int n = asprintf(text,

@@ -8,6 +8,7 @@
 #include "tbg/status.h"
 #include "tbg/training.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,7 +23,11 @@ void subject_defaults(subject_settings *s) {
                             .steps = flow.steps,
                             .tolerance = flow.tolerance,
                             .solver_tolerance = flow.solver_tolerance,
-                            .temperature = NAN};
+                            .temperature = NAN,
+                            .smoothing = NAN,
+                            .anneal_from = NAN,
+                            .branches = -1,
+                            .branch_steps = -1};
 }
 
 const char *subject_refused(const subject_settings *s) {
@@ -40,6 +45,62 @@ int subject_flow(const subject_settings *s, tbg_flow_options *flow) {
     flow->solver_tolerance = s->solver_tolerance;
     flow->steps = (int)s->steps;
     TBG_TRY(tbg_solver_parse(s->solver, &flow->solver));
+    return tbg_flow_check(flow);
+}
+
+/* Whether the priors of the training were drawn independently of the data, as branches need it. */
+static int independent_priors(const tbg_model *model) {
+    json_t *root = model->training_json ? json_loads(model->training_json, 0, NULL) : NULL;
+    json_t *config = json_object_get(root, "config");
+    int independent = json_is_false(json_object_get(config, "align")) &&
+                      json_is_false(json_object_get(config, "transport"));
+    json_decref(root);
+    return independent;
+}
+
+int subject_denoising(const subject_settings *s, const tbg_model *model, int with_branches,
+                      tbg_denoise_options *denoise, tbg_flow_options *flow) {
+    const double own = model->spec.smoothing;
+    tbg_denoise_options *o = denoise;
+    tbg_denoise_defaults(o);
+    if (s->branches < -1 || s->branches > TBG_BRANCHES_MOST || s->branch_steps < -1 ||
+        s->branch_steps > TBG_BRANCH_STEPS_MOST)
+        return tbg_fail(TBG_INPUT,
+                        "--branches 0 to %d and --branch-steps 1 to %d are possible (-1: the usual)",
+                        TBG_BRANCHES_MOST, TBG_BRANCH_STEPS_MOST);
+    if (s->anneal_stages < 0 || s->anneal_stages > 100000 || s->anneal_steps < 0 || s->anneal_steps > 1000 ||
+        s->anneal_replicas < 0 || s->anneal_replicas > 1024)
+        return tbg_fail(TBG_INPUT,
+                        "--anneal-stages must be 0 (the usual ones) to 100,000, --anneal-steps 0 to "
+                        "1000, --anneal-replicas 0 to 1024");
+    if (s->branches >= 0)
+        o->branches = (int)s->branches;
+    else if (!with_branches || !independent_priors(model))
+        o->branches = 0;
+    if (s->branch_steps >= 0)
+        o->steps = (int)s->branch_steps;
+    if (!o->branches) {
+        o->smoothing = own;
+        tbg_anneal_defaults(&o->anneal);
+    }
+    if (!isnan(s->smoothing))
+        o->smoothing = s->smoothing;
+    if (!(o->smoothing >= own * (1 - 1e-9) && o->smoothing <= 10))
+        return tbg_fail(TBG_INPUT, "--smoothing %g nm: the model's own %g to 10 is possible", o->smoothing,
+                        own);
+    o->anneal.smoothing = !o->branches ? o->smoothing : own > 0 ? 1.2 * own : 0.025;
+    if (!o->branches && !isnan(s->anneal_from))
+        return tbg_fail(TBG_INPUT, "--anneal-from %g nm: without branches the annealing begins at --smoothing",
+                        s->anneal_from);
+    if (!isnan(s->anneal_from))
+        o->anneal.smoothing = s->anneal_from;
+    if (s->anneal_stages)
+        o->anneal.stages = (int)s->anneal_stages;
+    if (s->anneal_steps)
+        o->anneal.steps = (int)s->anneal_steps;
+    if (s->anneal_replicas)
+        o->anneal.replicas = (int)s->anneal_replicas;
+    flow->last_time = tbg_flow_last_time(model->spec.scale, own, o->smoothing);
     return tbg_flow_check(flow);
 }
 

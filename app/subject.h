@@ -3,6 +3,7 @@
 #ifndef APP_SUBJECT_H
 #define APP_SUBJECT_H
 #include "app.h"
+#include "tbg/denoise.h"
 #include "tbg/energy.h"
 #include "tbg/flow.h"
 #include "tbg/network.h"
@@ -21,6 +22,9 @@ typedef struct {
     const char *model, *forcefield, *backend, *engine, *solver;
     int64_t threads, steps;
     double temperature, tolerance, solver_tolerance;
+    double smoothing, anneal_from;                        /* nm; NAN: the usual ones */
+    int64_t branches, branch_steps;                       /* -1: the usual ones */
+    int64_t anneal_stages, anneal_steps, anneal_replicas; /* 0: the usual ones */
 } subject_settings;
 void subject_defaults(subject_settings *s);
 /* Rows of an option list, all but the model. of: what force field and temperature are of. */
@@ -32,6 +36,19 @@ void subject_defaults(subject_settings *s);
     {"solver-tolerance", 0, APP_DOUBLE, &(s)->solver_tolerance, "X",                                         \
      "of adaptive and published, scaled units"},                                                             \
     {"steps", 0, APP_INT, &(s)->steps, "N", "of fixed and rk4"},                                             \
+    {"smoothing", 0, APP_DOUBLE, &(s)->smoothing, "NM",                                                      \
+     "noise at which the flow ends and branches or the annealing begin; default: 0.12 with branches, else "  \
+     "the model's"},                                                                                         \
+    {"branches", 0, APP_INT, &(s)->branches, "M",                                                            \
+     "random ways from there to --anneal-from, of which one is kept; -1: 8 if the model was trained for "    \
+     "them, else 0"},                                                                                        \
+    {"branch-steps", 0, APP_INT, &(s)->branch_steps, "K", "steps of each; -1: 60"},                          \
+    {"anneal-from", 0, APP_DOUBLE, &(s)->anneal_from, "NM",                                                  \
+     "noise that the force field takes off after branches; default: 1.2 times the model's, or 0.025"},       \
+    {"anneal-stages", 0, APP_INT, &(s)->anneal_stages, "S",                                                  \
+     "stages of the annealing to the force field; 0: the usual ones"},                                       \
+    {"anneal-steps", 0, APP_INT, &(s)->anneal_steps, "N", "steps of dynamics in each; 0: the usual ones"},   \
+    {"anneal-replicas", 0, APP_INT, &(s)->anneal_replicas, "K", "and replicas of each; 0: the usual ones"},  \
     {"engine", 'e', APP_STRING, &(s)->engine, "NAME",                                                        \
      "energies by native, reference, openmm, xtb; default: the force field's"},                              \
     {"backend", 0, APP_STRING, &(s)->backend, "NAME",                                                        \
@@ -45,6 +62,11 @@ const char *subject_refused(const subject_settings *s);
 int subject_threads(const subject_settings *s); /* how many that is */
 /* The flow's part, into options that have their defaults. */
 int subject_flow(const subject_settings *s, tbg_flow_options *flow);
+/* How noise is taken off, and the flow's last time: what was asked for, or what suits the model.
+ * with_branches 0: none unless asked for. anneal: the seed, the temperature and the threads are left to the
+ * caller. */
+int subject_denoising(const subject_settings *s, const tbg_model *model, int with_branches,
+                      tbg_denoise_options *denoise, tbg_flow_options *flow);
 /* The other part; what, energies and misfit: of the request. */
 subject_request subject_ask(const subject_settings *s, const char *what, int energies, const char *misfit);
 

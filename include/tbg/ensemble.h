@@ -29,7 +29,9 @@ typedef struct {
     char model[256], backend[64], forcefield[32], engine[32], sequence[64];
     double temperature; /* K */
     uint64_t seed;
-    double smoothing;    /* nm: noise that the force field took off the flow's samples (tbg/anneal.h) */
+    double smoothing; /* nm: noise that was taken off the flow's samples (tbg/denoise.h) */
+    int branches; /* by so many branches down to annealed_from, nm, and by the force field; 0: all by it */
+    double annealed_from;
     double anneal_error; /* its random error in a log weight, nats, rms */
     double seconds_flow, seconds_energy;
     double evaluations;               /* velocities per sample */

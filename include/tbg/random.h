@@ -25,6 +25,7 @@ enum {
     TBG_STREAM_REFINE = 12,    /* Metropolis refinement */
     TBG_STREAM_SMOOTHING = 13, /* training: noise of the smoothed data */
     TBG_STREAM_ANNEAL = 14,    /* taking that noise off */
+    TBG_STREAM_BRANCH = 15,    /* taking more of it off by the network */
     TBG_STREAM_TEST = 255
 };
 /* Make a stream from a purpose and a 56-bit index (for example the sample number). */

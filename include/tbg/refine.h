@@ -27,7 +27,7 @@
  * was saved and loaded equals one that was not interrupted. */
 #ifndef TBG_REFINE_H
 #define TBG_REFINE_H
-#include "tbg/anneal.h"
+#include "tbg/denoise.h"
 #include "tbg/energy.h"
 #include "tbg/ensemble.h"
 #include "tbg/flow.h"
@@ -84,8 +84,7 @@ typedef struct {
  * TBG_INPUT: a force field without native dynamics; a smoothed model without annealing. */
 int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *system,
                                const tbg_conditioning *conditioning, tbg_session *session,
-                               const tbg_flow_options *flow, tbg_engine *engine,
-                               const tbg_anneal_options *annealing, tbg_engine *annealer,
+                               const tbg_flow_options *flow, tbg_engine *engine, tbg_denoiser *denoiser,
                                const tbg_refine_options *options, long n_proposals, tbg_refine_target *out);
 void tbg_refine_molecule_free(tbg_refine_target *target);
 

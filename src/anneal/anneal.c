@@ -411,6 +411,11 @@ int tbg_anneal(tbg_engine *engine, int n_atoms, const tbg_anneal_options *option
     return run(engine, n_atoms, options, n, NULL, first, y, NULL, x, result);
 }
 
+int tbg_anneal_numbered(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
+                        const uint64_t *number, const double *y, double *x, tbg_anneal_result *result) {
+    return run(engine, n_atoms, options, n, number, 0, y, NULL, x, result);
+}
+
 int tbg_anneal_reverse(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
                        const uint64_t *number, const double *x, const double *y, tbg_anneal_result *result) {
     return run(engine, n_atoms, options, n, number, 0, y, x, NULL, result);

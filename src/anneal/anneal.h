@@ -3,6 +3,10 @@
 #define TBG_SRC_ANNEAL_H
 #include "tbg/anneal.h"
 
+/* tbg_anneal of configurations with any numbers, [n]. */
+int tbg_anneal_numbered(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
+                        const uint64_t *number, const double *y, double *x, tbg_anneal_result *result);
+
 /* ---- triangular_simd.c ---- */
 typedef struct tbg_triangular {
     /* Lower Cholesky factor L of the lower triangle of a [n][n], damping added to its diagonal; 0: not

@@ -151,6 +151,8 @@ static int take_info(const char *path, const char *metadata, tbg_ensemble *e) {
     take_real(j, "seconds_energy", &i->seconds_energy);
     take_real(j, "smoothing_nm", &i->smoothing);
     take_real(j, "anneal_error_nats", &i->anneal_error);
+    take_real(j, "annealed_from_nm", &i->annealed_from);
+    i->branches = (int)json_integer_value(json_object_get(j, "branches"));
     take_real(j, "evaluations_per_sample", &i->evaluations);
     take_real(j, "forward_backward_position_nm", &i->forward_backward_position);
     take_real(j, "forward_backward_log_q", &i->forward_backward_log_q);

@@ -311,6 +311,8 @@ json_t *tbg_ensemble_json_info(const tbg_ensemble *e) {
     if (i->smoothing > 0) {
         json_object_set_new(j, "smoothing_nm", json_real(i->smoothing));
         json_object_set_new(j, "anneal_error_nats", tbg_ensemble_json_real(i->anneal_error));
+        json_object_set_new(j, "branches", json_integer(i->branches));
+        json_object_set_new(j, "annealed_from_nm", json_real(i->annealed_from));
     }
     json_object_set_new(j, "evaluations_per_sample", tbg_ensemble_json_real(i->evaluations));
     json_object_set_new(j, "forward_backward_position_nm",

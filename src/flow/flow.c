@@ -30,6 +30,7 @@ void tbg_flow_defaults(tbg_flow_options *o) {
                             .most_refinements = 5,
                             .most_steps = 5000,
                             .graded_d = -1,
+                            .last_time = 1,
                             .weights = 1};
 }
 
@@ -49,7 +50,13 @@ int tbg_flow_check(const tbg_flow_options *o) {
         return tbg_fail(TBG_INPUT, "flow: at most %d steps; it must be positive", o->most_steps);
     if (!(o->graded_d <= 1)) /* below 0: the model's */
         return tbg_fail(TBG_INPUT, "flow: graded time d = %g; 0 to 1 is possible", o->graded_d);
+    if (!(o->last_time > 0 && o->last_time <= 1))
+        return tbg_fail(TBG_INPUT, "flow: last time %g; it must be positive, at most 1", o->last_time);
     return TBG_OK;
+}
+
+double tbg_flow_last_time(double scale, double trained, double smoothing) {
+    return smoothing > trained ? 1 / (1 + scale * sqrt(smoothing * smoothing - trained * trained)) : 1;
 }
 
 /* ---- a session as a field ---- */

@@ -47,7 +47,10 @@ typedef struct {
     int quadrature, carried; /* how the log-det is found */
     int adaptive;
     double d, node_d; /* of graded time; 0: u is t */
-    double end;       /* u where the push ends: 0 or 1 */
+    int forward;
+    double u_last;    /* u of the flow's last time, o->last_time */
+    double end;       /* u where the push ends: 0 or u_last */
+    double node_last; /* the last time in the graded time of the nodes */
     int n, finest;    /* samples; intervals of the finest rule */
     size_t capacity;  /* evaluations at once */
     size_t components;
@@ -132,7 +135,7 @@ static void state_at(const pusher *P, const track *T, double u, double *x) {
     int low = 0, high = T->n_path; /* step low begins before u, step high does not */
     while (high - low > 1) {
         int middle = (low + high) / 2;
-        if ((T->path[(size_t)middle * size] - u) * (P->end ? 1 : -1) <= 0)
+        if ((T->path[(size_t)middle * size] - u) * (P->forward ? 1 : -1) <= 0)
             low = middle;
         else
             high = middle;
@@ -146,14 +149,18 @@ static void state_at(const pusher *P, const track *T, double u, double *x) {
 
 /* ---- quadrature ---- */
 
+/* Node k of the finest rule, in the nodes' graded time. */
+static double node_u(const pusher *P, int k) {
+    return P->node_last * tbg_clenshaw_node(P->finest, k);
+}
+
 /* Divergences at the collected nodes. */
 static int evaluate_nodes(pusher *P, int m) {
     TBG_TRY(P->field->evaluate(P->field->self, m, P->list, P->t, P->x, P->v, P->divergence));
     for (int q = 0; q < m; q++) {
         track *T = &P->tracks[P->list[q]];
         T->result->divergences++;
-        T->f[P->node[q]] =
-            P->divergence[q] * tbg_time_rate(P->node_d, tbg_clenshaw_node(P->finest, P->node[q]));
+        T->f[P->node[q]] = P->divergence[q] * P->node_last * tbg_time_rate(P->node_d, node_u(P, P->node[q]));
         if (!isfinite(T->f[P->node[q]]) && !T->counted)
             give_up(T, TBG_FLOW_NOT_FINITE);
     }
@@ -177,7 +184,7 @@ static int add_nodes(pusher *P, int intervals, int first) {
                 if (T->counted) /* failed just now */
                     break;
             }
-            P->t[m] = tbg_time_of_u(P->node_d, tbg_clenshaw_node(P->finest, k));
+            P->t[m] = tbg_time_of_u(P->node_d, node_u(P, k));
             state_at(P, T, tbg_u_of_time(P->d, P->t[m]), P->x + place);
             P->list[m] = s;
             P->node[m++] = k;
@@ -189,7 +196,7 @@ static int add_nodes(pusher *P, int intervals, int first) {
 
 /* Samples that nobody wants the density of count as done. */
 static int drop_unwanted(pusher *P) {
-    if (!P->o->wanted || P->end != 1)
+    if (!P->o->wanted || !P->forward)
         return TBG_OK;
     unsigned char *wanted = TBG_NEW(unsigned char, P->n);
     if (!wanted)
@@ -406,15 +413,23 @@ static int prepare(pusher *P, const int *n_atoms, const double *from, tbg_flow_r
         T->result = &result[s];
         result[s].velocities = result[s].divergences = 0;
         result[s].status = TBG_FLOW_OK;
-        memcpy(T->x, from, n3 * sizeof(double));
+        for (size_t k = 0; k < n3; k++)
+            T->x[k] = P->forward ? from[k] : P->o->last_time * from[k];
         for (size_t k = 0; k < n3 && !T->done; k++)
             if (!isfinite(from[k]))
                 give_up(T, TBG_FLOW_NOT_FINITE);
         from += n3;
-        T->u = 1 - P->end;
+        T->u = P->forward ? 0 : P->u_last;
         T->h = 0.02;
     }
     return TBG_OK;
+}
+
+/* At the last time t the state is t y. */
+static void arrive(pusher *P) {
+    for (int s = 0; s < P->n && P->forward && P->o->last_time < 1; s++)
+        for (int k = 0; k < 3 * P->tracks[s].n_atoms; k++)
+            P->tracks[s].x[k] /= P->o->last_time;
 }
 
 static int run(pusher *P) {
@@ -423,8 +438,10 @@ static int run(pusher *P) {
         for (int s = 0; s < P->n; s++)
             if (!P->tracks[s].done)
                 P->sample[m++] = s;
-        if (!m)
+        if (!m) {
+            arrive(P);
             return P->quadrature ? integrate(P) : TBG_OK;
+        }
         if (tbg_interrupted())
             return tbg_fail(TBG_FAILED, "interrupted");
         TBG_TRY(take_steps(P, m));
@@ -443,9 +460,12 @@ int tbg_flow_push(const tbg_field *field, const tbg_flow_options *options, int b
                 .adaptive = options->solver == TBG_SOLVER_ADAPTIVE || options->solver == TBG_SOLVER_PUBLISHED,
                 .d = carries ? 0 : options->graded_d,
                 .node_d = fmax(options->graded_d, node_d),
-                .end = !backward,
+                .forward = !backward,
                 .finest = TBG_CLENSHAW_FIRST << options->most_refinements,
                 .n = n};
+    P.u_last = tbg_u_of_time(P.d, options->last_time);
+    P.end = backward ? 0 : P.u_last;
+    P.node_last = tbg_u_of_time(P.node_d, options->last_time);
     int status = prepare(&P, n_atoms, from, result);
     if (!status)
         status = run(&P);
@@ -454,6 +474,7 @@ int tbg_flow_push(const tbg_field *field, const tbg_flow_options *options, int b
         int good = T->result->status == TBG_FLOW_OK;
         /* Quadrature runs along t whichever way the push went; a carried log-det along the push. */
         double sum = !P.carried ? T->integral : backward ? -T->x[T->n - 1] : T->x[T->n - 1];
+        sum -= 3.0 * (T->n_atoms - 1) * log(options->last_time);
         T->result->log_det = good && options->weights ? sum : NAN;
         T->result->error = good && options->weights ? T->error : NAN;
         for (int k = 0; k < 3 * T->n_atoms; k++)

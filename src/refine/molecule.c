@@ -28,8 +28,8 @@ typedef struct {
     tbg_force_source source;
     tbg_source_owner *source_owner;
     tbg_lanes *lanes[TBG_REFINE_LEVELS];
-    tbg_engine *annealer; /* NULL: not a smoothed model */
-    tbg_anneal_options annealing;
+    tbg_denoiser *denoiser; /* NULL: the flow ends without noise */
+    uint64_t denoise_seed;
     /* Scratch for all replicas. */
     const tbg_conditioning **list;
     double *checked, *nm, *x,
@@ -73,14 +73,12 @@ static int is_valid(const molecule_target *m, const double *x, double *copy) {
 
 /* What the flow's density is asked of, and of smoothed models the estimates of Z there. */
 static int smooth(molecule_target *m, int some) {
-    const int atoms = m->molecule->n_atoms;
-    const size_t all = 3 * (size_t)atoms * (size_t)some;
+    const size_t all = 3 * (size_t)m->molecule->n_atoms * (size_t)some;
     const double *from = m->nm;
-    if (m->annealer) {
+    if (m->denoiser) {
         from = m->checked;
-        tbg_anneal_smooth(atoms, &m->annealing, some, m->number, m->nm, m->checked);
-        TBG_TRY(tbg_anneal_reverse(m->annealer, atoms, &m->annealing, some, m->number, m->nm, m->checked,
-                                   m->annealed));
+        TBG_TRY(
+            tbg_denoise_given(m->denoiser, m->denoise_seed, some, m->number, m->nm, m->checked, m->annealed));
     }
     for (size_t k = 0; k < all; k++)
         m->x[k] = from[k] * m->scale;
@@ -111,7 +109,7 @@ static int weigh(void *self, int64_t cycle, int n, const double *states, double 
         if (isfinite(u[i])) {
             if (!m->result[s].status)
                 log_q[i] = m->result[s].log_q + per_nm;
-            if (m->annealer)
+            if (m->denoiser)
                 log_q[i] -= m->annealed[s].log_z + m->annealed[s].u;
             s++;
         }
@@ -195,8 +193,7 @@ static int set_up(molecule_target *m, const tbg_system *system, const tbg_refine
 
 int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *system,
                                const tbg_conditioning *conditioning, tbg_session *session,
-                               const tbg_flow_options *flow, tbg_engine *engine,
-                               const tbg_anneal_options *annealing, tbg_engine *annealer,
+                               const tbg_flow_options *flow, tbg_engine *engine, tbg_denoiser *denoiser,
                                const tbg_refine_options *options, long n_proposals, tbg_refine_target *out) {
     *out = (tbg_refine_target){0};
     TBG_TRY(tbg_refine_check(options));
@@ -205,19 +202,22 @@ int tbg_refine_molecule_create(const tbg_molecule *molecule, const tbg_system *s
     if (!strcmp(tbg_engine_name(engine), "xtb") || !strcmp(system->forcefield, "gfn2-xtb"))
         return tbg_fail(TBG_INPUT, "refine: there is no dynamics with %s; choose a classical force field",
                         system->forcefield);
-    const double smoothing = tbg_session_model(session)->spec.smoothing;
-    if (smoothing > 0 && (!annealing || !annealer || annealing->smoothing != smoothing))
-        return tbg_fail(TBG_INPUT, "refine: a model smoothed by %g nm needs the annealing that takes it off",
+    const tbg_network_spec *spec = &tbg_session_model(session)->spec;
+    const double smoothing = denoiser ? tbg_denoiser_options(denoiser)->smoothing : 0;
+    if ((spec->smoothing > 0 || flow->last_time < 1) && !denoiser)
+        return tbg_fail(TBG_INPUT, "refine: a flow that ends at noise needs the annealing that takes it off");
+    if (denoiser &&
+        fabs(flow->last_time - tbg_flow_last_time(spec->scale, spec->smoothing, smoothing)) > 1e-12)
+        return tbg_fail(TBG_INPUT, "refine: the flow does not end where the annealing begins, at %g nm",
                         smoothing);
     molecule_target *m = TBG_NEW(molecule_target, 1);
     if (!m)
         return TBG_FAILED;
-    if (smoothing > 0) {
+    if (denoiser) {
         uint32_t w[4]; /* the proposals have their numbers of the other seed */
         tbg_random_words(options->seed, TBG_STREAM(TBG_STREAM_REFINE, ((uint64_t)1 << 40) + 1), 0, w);
-        m->annealer = annealer;
-        m->annealing = *annealing;
-        m->annealing.seed = (uint64_t)w[1] << 32 | w[0];
+        m->denoiser = denoiser;
+        m->denoise_seed = (uint64_t)w[1] << 32 | w[0];
     }
     m->molecule = molecule;
     m->conditioning = conditioning;

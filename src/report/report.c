@@ -335,8 +335,11 @@ static void making_table(tbg_text *t, const tbg_plot_data *d) {
         "<section><h2>How it was made</h2><p>Latent points of a Gaussian were pushed through a continuous "
         "normalizing flow%s%s. Samples with wrong bonds or stereocentres were dropped.</p><table>",
         i->smoothing > 0
-            ? ", which makes positions with a little noise, and the force field took the noise off by "
-              "annealed importance sampling"
+            ? i->branches
+                  ? ", which makes positions with noise; the network took most of it off by random "
+                    "branches, the force field the rest by annealed importance sampling"
+                  : ", which makes positions with a little noise, and the force field took the noise off "
+                    "by annealed importance sampling"
             : "",
         s->weighted && i->smoothing > 0 ? "; each sample has the weight Z(y)&thinsp;/&thinsp;q(y), q being "
                                           "the flow&rsquo;s exact density of the "
@@ -356,8 +359,13 @@ static void making_table(tbg_text *t, const tbg_plot_data *d) {
         number_row(t, "Temperature", i->temperature, 4, "K");
     tbg_text_add(t, "<tr><td>Random seed</td><td>%llu</td></tr>", (unsigned long long)i->seed);
     if (i->smoothing > 0) {
-        number_row(t, "Noise taken off by the force field", i->smoothing, 2, "nm");
-        number_row(t, "Its random error in a log weight", i->anneal_error, 2, "nats");
+        number_row(t, i->branches ? "Noise at which the flow ends" : "Noise taken off by the force field",
+                   i->smoothing, 2, "nm");
+        if (i->branches) {
+            tbg_text_add(t, "<tr><td>Branches of each sample</td><td>%d</td></tr>", i->branches);
+            number_row(t, "Noise taken off by the force field", i->annealed_from, 2, "nm");
+        }
+        number_row(t, "Random error of taking it off in a log weight", i->anneal_error, 2, "nats");
     }
     number_row(t, "Field evaluations per sample", i->evaluations, 3, "");
     if (i->forward_backward_n > 0) {

@@ -61,14 +61,25 @@ static inline tbg_anneal_options toy_anneal(int replicas, int stages, int steps)
     return o;
 }
 
-/* The density of r where x1 - x2 is normal around a vector of length d; times exp(-u), integrated. */
-static inline double toy_z(double d) {
-    const double variance = 2 * TOY_SMOOTHING * TOY_SMOOTHING, h = 1e-5;
-    double sum = 0;
-    for (double r = 0.5 * h; r < d + 0.4; r += h)
-        sum += h * exp(-toy_energy(r, NULL)) * r / d / sqrt(2 * M_PI * variance) *
-               (exp(-0.5 * (r - d) * (r - d) / variance) - exp(-0.5 * (r + d) * (r + d) / variance));
+/* Z of a y whose atoms are d apart, of noise s per coordinate, where only r from low to high counts. The
+ * density of r where x1 - x2 is normal around a vector of length d; times exp(-u), integrated. mean: of r
+ * given y, or NULL. */
+static inline double toy_integral(double d, double s, double low, double high, double *mean) {
+    const double variance = 2 * s * s, h = 1e-5;
+    double sum = 0, first = 0;
+    for (double r = low + 0.5 * h; r < fmin(high, d + 0.4); r += h) {
+        double w = h * exp(-toy_energy(r, NULL)) * r / d / sqrt(2 * M_PI * variance) *
+                   (exp(-0.5 * (r - d) * (r - d) / variance) - exp(-0.5 * (r + d) * (r + d) / variance));
+        sum += w;
+        first += w * r;
+    }
+    if (mean)
+        *mean = first / sum;
     return sum;
+}
+
+static inline double toy_z(double d) {
+    return toy_integral(d, TOY_SMOOTHING, 0, INFINITY, NULL);
 }
 
 /* x given y by rejection; its mean removed. */

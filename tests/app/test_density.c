@@ -208,6 +208,26 @@ static void smoothed(void **state) {
         assert_true(tbg_trajectory_extra(a, "log_weight")[i] ==
                     -tbg_trajectory_extra(a, "reduced_energy")[i] - one);
     }
+    /* Branches: of frames that were never noisy, and of a model without noise of its own. */
+#define BRANCHES "--branches 2 --branch-steps 3 --smoothing 0.03 --anneal-stages 2 --anneal-replicas 2 "
+    static const char *const models[] = {"smooth", "model"};
+    for (int k = 0; k < 2; k++) {
+        char arguments[512];
+        for (int threads = 1; threads < 3; threads++) {
+            snprintf(arguments, sizeof arguments,
+                     DENSITY "-m %s.safetensors " BRANCHES "--json --threads %d -o b%d.nc", models[k],
+                     threads, threads);
+            assert_int_equal(tbg_run(arguments), 0);
+            assert_true(figure("smoothing_nm") == 0.03 && isfinite(figure("nll_mean")));
+        }
+        tbg_trajectory *x = frames_of("b1.nc"), *y = frames_of("b2.nc");
+        for (int i = 0; i < N; i++) {
+            double one = tbg_trajectory_extra(x, "log_q")[i];
+            assert_true(isfinite(one) && one == tbg_trajectory_extra(y, "log_q")[i]);
+        }
+        tbg_trajectory_free(x);
+        tbg_trajectory_free(y);
+    }
     tbg_trajectory_free(plain);
     tbg_trajectory_free(little);
     tbg_trajectory_free(a);
@@ -233,6 +253,10 @@ static void refuses(void **state) {
     REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --anneal-replicas 4294967297",
             "--anneal-replicas");
     REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --seed -1", "--seed");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --smoothing 0.005", "0.005");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --branches 300", "--branches");
+    REFUSED("ACE-A-NME e/ensemble.nc --model smooth.safetensors --branches 2 --anneal-from 0.01", "0.01 nm");
+    REFUSED("ACE-A-NME e/ensemble.nc --model model.safetensors --branches 2 --no-energies", "--no-energies");
 }
 
 static int set_up(void **state) {

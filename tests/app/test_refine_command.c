@@ -142,6 +142,28 @@ static void smoothed(void **state) {
     tbg_ensemble_free(e);
 }
 
+/* Chains over samples that branches made. */
+static void branched(void **state) {
+    (void)state;
+#define BRANCHES "--branches 2 --branch-steps 20 --smoothing 0.03 --anneal-stages 3 "
+    write_smoothed("b.safetensors", 0.005, 1);
+    assert_int_equal(sample_smoothed("b.safetensors", CHAINS BRANCHES "-n 4 --threads 1", "f"), 0);
+    assert_true(printed("f/refined/summary.json", "Not converged"));
+    assert_int_equal(sample_smoothed("b.safetensors", CHAINS BRANCHES "-n 4 --threads 2", "g"), 0);
+    same("f", "g");
+    same("f/refined", "g/refined");
+    /* The finished samples as proposals: their weights are found again. */
+    assert_int_equal(sample_smoothed("b.safetensors", CHAINS BRANCHES "-n 4 --resume --refine-levels 2", "g"),
+                     0);
+    same("f", "g");
+    tbg_ensemble *e;
+    assert_ok(tbg_ensemble_read(temporary_path("f/refined"), &e));
+    assert_true(e->n >= 1);
+    for (long i = 0; i < e->n; i++)
+        assert_true(isfinite(e->log_q[i]) && isfinite(e->reduced_energy[i]) && e->log_weight[i] == 0);
+    tbg_ensemble_free(e);
+}
+
 static void refuses(void **state) {
     (void)state;
 #define REFUSED(arguments, directory, words)                                                                 \
@@ -160,6 +182,6 @@ static void refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_threads), cmocka_unit_test(smoothed),
-                                       cmocka_unit_test(refuses)};
+                                       cmocka_unit_test(branched), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests_name("refine command", tests, temporary_setup, temporary_teardown);
 }

@@ -6,6 +6,7 @@
 #include "tbg/random.h"
 #include "tbg_test.h"
 #include <dirent.h>
+#include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,13 +19,14 @@ static char folder[] = "/tmp/tbg-test-sample-XXXXXX";
 static char model_path[256];
 
 /* A small improved network for alanine dipeptide, random but for its harmonic gates. */
-static void write_model(const char *path, const char *molecules) {
+static void write_model_of(const char *path, const char *molecules, double smoothing, const char *training) {
     tbg_network_spec spec;
     tbg_model *m;
     assert_ok(tbg_network_preset("improved-ad", &spec));
     spec.hidden = 8;
     spec.layers = 1;
     spec.scale = 6;
+    spec.smoothing = smoothing;
     assert_ok(tbg_model_create(&spec, 4, &m));
     for (int l = 0; l < spec.layers; l++) {
         char name[64];
@@ -36,8 +38,12 @@ static void write_model(const char *path, const char *molecules) {
     m->forcefield = strdup("amber99sbildn-obc");
     m->molecules = strdup(molecules);
     m->temperature = 300;
+    m->training_json = training ? strdup(training) : NULL;
     assert_ok(tbg_model_write(m, path));
     tbg_model_free(m);
+}
+static void write_model(const char *path, const char *molecules) {
+    write_model_of(path, molecules, 0, NULL);
 }
 
 static int sample(const char *arguments, const char *directory) {
@@ -190,6 +196,166 @@ static void weighs_what_is_valid(void **state) {
     assert_int_equal(sample(arguments, "w"), 2);
 }
 
+/* ---- branches ---- */
+
+#define CRUDE "--branch-steps 3 --smoothing 0.03 --anneal-stages 2 --anneal-replicas 2 --anneal-steps 2 "
+
+static double figure(const json_t *j, const char *name) {
+    return json_number_value(json_object_get(j, name));
+}
+static json_t *summary(const char *directory) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s/summary.json", folder, directory);
+    json_t *j = json_load_file(path, 0, NULL);
+    assert_non_null(j);
+    return j;
+}
+
+/* Their numbers are in the summary and change the samples; chunks and threads do not matter. */
+static void branches(void **state) {
+    (void)state;
+    char arguments[800];
+    snprintf(arguments, sizeof arguments, "%s -n 5 --branches 2 " CRUDE "--batch 2", common);
+    assert_int_equal(sample(arguments, "br"), 0);
+    assert_true(printed("err.txt", "2 branches of 3 steps lead to 0.025 nm"));
+    assert_true(printed("out.txt", "noise of 0.03 nm taken off by 2 branches to 0.025 nm"));
+    json_t *j = summary("br");
+    assert_int_equal(json_integer_value(json_object_get(j, "branches")), 2);
+    assert_true(figure(j, "smoothing_nm") == 0.03 && figure(j, "annealed_from_nm") == 0.025);
+    json_decref(j);
+    tbg_ensemble *e = ensemble("br"), *one;
+    assert_true(e->info.branches == 2 && e->info.smoothing == 0.03 && e->info.annealed_from == 0.025);
+    for (long i = 0; i < e->n; i++) { /* weights are finite or none */
+        int valid = e->verdict[i] == TBG_VALID || e->verdict[i] == TBG_MIRRORED;
+        assert_false(isnan(e->log_weight[i]) || isnan(e->reduced_energy[i]));
+        assert_true(e->log_weight[i] < INFINITY && (isfinite(e->log_weight[i]) != 0) == valid);
+        for (int k = 0; k < 66; k++)
+            assert_true(isfinite(e->positions[66 * i + k]));
+    }
+    snprintf(arguments, sizeof arguments, "%s -n 5 --branches 2 " CRUDE "--threads 2", common);
+    assert_int_equal(sample(arguments, "br2"), 0);
+    same("br", "br2", 5);
+    snprintf(arguments, sizeof arguments, "%s -n 5 --branches 1 --anneal-from 0.02 " CRUDE, common);
+    assert_int_equal(sample(arguments, "br2"), 0);
+    one = ensemble("br2");
+    assert_true(one->info.branches == 1 && one->info.annealed_from == 0.02);
+    assert_true(one->positions[0] != e->positions[0]);
+    tbg_ensemble_free(one);
+    tbg_ensemble_free(e);
+    /* Noise without branches: the flow ends early, the force field takes it off. */
+    snprintf(arguments, sizeof arguments, "%s -n 2 " CRUDE, common);
+    assert_int_equal(sample(arguments, "br2"), 0);
+    j = summary("br2");
+    assert_int_equal(json_integer_value(json_object_get(j, "branches")), 0);
+    assert_true(figure(j, "smoothing_nm") == 0.03 && figure(j, "annealed_from_nm") == 0.03);
+    json_decref(j);
+}
+
+/* The shipped model makes something valid by branches, too, and its weights are finite. */
+static void branches_of_a_trained_model(void **state) {
+    (void)state;
+    char arguments[800];
+    snprintf(arguments, sizeof arguments,
+             "ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 3 --seed 1 --tolerance 0.3 --check 0 "
+             "--branches 3 --branch-steps 40 --smoothing 0.04",
+             TBG_SOURCE_DIR);
+    assert_int_equal(sample(arguments, "bv"), 0);
+    tbg_ensemble *e = ensemble("bv");
+    int valid = 0;
+    for (long i = 0; i < e->n; i++)
+        if (e->verdict[i] == TBG_VALID || e->verdict[i] == TBG_MIRRORED) {
+            valid++;
+            assert_true(isfinite(e->log_q[i]) && isfinite(e->log_weight[i]));
+            assert_true(fabs(e->log_q[i] + e->reduced_energy[i] + e->log_weight[i]) < 1e-6);
+        }
+    assert_true(valid >= 1);
+    assert_true(e->info.anneal_error > 0.02 && e->info.anneal_error < 2);
+    assert_true(fabs(e->info.annealed_from - 0.03) < 1e-12);
+    tbg_ensemble_free(e);
+}
+
+/* Models that say they were trained with priors independent of the data get branches, others none. */
+static void branches_by_default(void **state) {
+    (void)state;
+    static const struct {
+        const char *training;
+        int branches;
+    } cases[] = {{NULL, 0},
+                 {"{\"config\":{\"align\":false,\"transport\":false}}", 8},
+                 {"{\"config\":{\"align\":true,\"transport\":false}}", 0},
+                 {"{\"config\":{\"align\":false,\"transport\":true}}", 0},
+                 {"{\"config\":{\"align\":false}}", 0},
+                 {"{\"steps\":3}", 0}};
+    char path[512], arguments[800];
+    snprintf(path, sizeof path, "%s/default.safetensors", folder);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        write_model_of(path, "ACE-A-NME", 0.01, cases[c].training);
+        snprintf(arguments, sizeof arguments,
+                 "ACE-A-NME --model %s -n 1 --check 0 --tolerance 50 --solver fixed --steps 8 --threads 1 "
+                 "--branch-steps 2 --anneal-stages 1 --anneal-replicas 1",
+                 path);
+        assert_int_equal(sample(arguments, "bd"), 0);
+        json_t *j = summary("bd");
+        assert_int_equal(json_integer_value(json_object_get(j, "branches")), cases[c].branches);
+        assert_true(figure(j, "smoothing_nm") == (cases[c].branches ? 0.12 : 0.01));
+        assert_true(fabs(figure(j, "annealed_from_nm") - (cases[c].branches ? 0.012 : 0.01)) < 1e-12);
+        json_decref(j);
+        if (cases[c].branches) { /* unless it is told otherwise, or weights are not wanted */
+            char other[1000];
+            snprintf(other, sizeof other, "%s --branches 0", arguments);
+            assert_int_equal(sample(other, "bd"), 0);
+            snprintf(other, sizeof other, "%s --no-weights", arguments);
+            tbg_ensemble *e = ensemble("bd");
+            assert_true(e->info.branches == 0 && e->info.smoothing == 0.01);
+            tbg_ensemble_free(e);
+            assert_int_equal(sample(other, "bd"), 0);
+            e = ensemble("bd");
+            assert_true(e->info.branches == 0 && !e->weighted);
+            tbg_ensemble_free(e);
+        }
+    }
+    unlink(path);
+}
+
+/* An unfinished run goes on with its own branches only. */
+static void branches_resume(void **state) {
+    (void)state;
+    char arguments[800], path[512], chunk[600];
+    snprintf(path, sizeof path, "%s/bc", folder);
+    pid_t child = fork();
+    if (!child) {
+        freopen("/dev/null", "w", stdout);
+        freopen("/dev/null", "w", stderr);
+        execl(TBG_PROGRAM, "tbg", "sample", "ACE-A-NME", "--model", model_path, "--seed", "3", "-n", "2000",
+              "--tolerance", "50", "--solver", "fixed", "--steps", "8", "--batch", "2", "--threads", "1",
+              "--branches", "2", "--branch-steps", "3", "--smoothing", "0.03", "--anneal-stages", "2",
+              "--anneal-replicas", "2", "--anneal-steps", "2", "-o", path, NULL);
+        _exit(127);
+    }
+    snprintf(chunk, sizeof chunk, "%s/bc/partial/chunk-0000000002.safetensors", folder);
+    for (int k = 0; k < 3000 && access(chunk, F_OK); k++)
+        usleep(10000);
+    kill(child, SIGINT);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    const char *const others[] = {
+        "--branches 3 " CRUDE, "--branches 0 " CRUDE, "--branches 2 " CRUDE "--branch-steps 4",
+        "--branches 2 " CRUDE "--smoothing 0.031", "--branches 2 " CRUDE "--anneal-from 0.02"};
+    for (int k = 0; k < 5; k++) {
+        snprintf(arguments, sizeof arguments, "%s -n 4 --resume %s", common, others[k]);
+        assert_int_equal(sample(arguments, "bc"), 2);
+        assert_true(printed("err.txt", "other settings"));
+        if (k < 3) /* by name: the first piece that differs */
+            assert_true(printed("err.txt", k == 1 ? "annealing" : "branches of 3 steps"));
+    }
+    snprintf(arguments, sizeof arguments, "%s -n 4 --resume --branches 2 " CRUDE, common);
+    assert_int_equal(sample(arguments, "bc"), 0);
+    snprintf(arguments, sizeof arguments, "%s -n 4 --branches 2 " CRUDE, common);
+    assert_int_equal(sample(arguments, "bd"), 0);
+    same("bc", "bd", 4);
+}
+
 static void resumes(void **state) {
     (void)state;
     char arguments[800], path[512];
@@ -267,6 +433,24 @@ static void refuses(void **state) {
     REFUSED("%s --engine abacus", "abacus", common);
     REFUSED("%s --backend abacus", "abacus", common);
     REFUSED("%s --temperature -3", "temperature", common);
+    REFUSED("%s --branches -2", "--branches", common);
+    REFUSED("%s --branches 257", "256", common);
+    REFUSED("%s --branches 4294967298", "--branches", common);
+    REFUSED("%s --branches two", "--branches", common);
+    REFUSED("%s --branches 2 --branch-steps -2", "--branch-steps", common);
+    REFUSED("%s --branches 2 --branch-steps 0", "0 steps", common);
+    REFUSED("%s --branches 2 --branch-steps 10001", "10000", common);
+    REFUSED("%s --smoothing -0.01", "--smoothing -0.01", common);
+    REFUSED("%s --smoothing 11", "--smoothing 11", common);
+    REFUSED("%s --smoothing inf", "--smoothing", common);
+    REFUSED("%s --branches 2 --smoothing 0.02", "0.02 to 0.025 nm", common); /* annealing from above it */
+    REFUSED("%s --branches 2 --anneal-from 0.2", "0.12 to 0.2 nm", common);
+    REFUSED("%s --branches 2 --anneal-from 0", "0 nm", common);
+    REFUSED("%s --branches 2 --anneal-steps -1", "--anneal-steps", common);
+    REFUSED("%s --branches 2 --anneal-steps 1001", "1000", common);
+    REFUSED("%s --branches 2 --anneal-replicas 4294967297", "--anneal-replicas", common);
+    REFUSED("ACE-ALA-NME --model %s/models/ad-improved.safetensors -n 1 --smoothing 0.02", "0.025",
+            TBG_SOURCE_DIR);
     assert_false(exists("e", "partial"));
 }
 
@@ -343,9 +527,15 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files_and_chunks), cmocka_unit_test(weighs_what_is_valid),
-        cmocka_unit_test(resumes),          cmocka_unit_test(refuses),
-        cmocka_unit_test(chooses),          cmocka_unit_test(warns)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_and_chunks),
+                                       cmocka_unit_test(weighs_what_is_valid),
+                                       cmocka_unit_test(branches),
+                                       cmocka_unit_test(branches_of_a_trained_model),
+                                       cmocka_unit_test(branches_by_default),
+                                       cmocka_unit_test(branches_resume),
+                                       cmocka_unit_test(resumes),
+                                       cmocka_unit_test(refuses),
+                                       cmocka_unit_test(chooses),
+                                       cmocka_unit_test(warns)};
     return cmocka_run_group_tests_name("sample", tests, start, stop);
 }

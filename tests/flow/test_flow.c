@@ -392,6 +392,104 @@ static void failures_stay_alone(void **state) {
     assert_int_equal(result[1].status, TBG_FLOW_OK);
 }
 
+/* Stopped at t < 1: x / t has the widths of the target with noise of (1 - t)/t, by every solver, and the
+ * quadrature's nodes lie before t. There and back returns. */
+static void stopped_early(void **state) {
+    (void)state;
+    double s[N3], z[2 * N3], x[2 * N3], back[2 * N3], gone[2 * N3];
+    int atoms[2] = {ATOMS, ATOMS};
+    widths(s);
+    random_normal(8, 2 * N3, z);
+    static const struct {
+        tbg_solver solver;
+        int steps;
+        double tolerance, x_error, log_det_error;
+    } cases[] = {{TBG_SOLVER_ADAPTIVE, 24, 1e-6, 1e-4, 1e-3},
+                 {TBG_SOLVER_FIXED, 48, 1e-4, 1e-5, 1e-3},
+                 {TBG_SOLVER_PUBLISHED, 0, 1e-6, 1e-3, 5e-3},
+                 {TBG_SOLVER_RK4, 400, 1e-4, 1e-5, 1e-4}};
+    const double last[] = {0.35, 0.8, 0.97, 1 - 1e-12};
+    for (int c = 0; c < 16; c++) {
+        const double t = last[c % 4];
+        gaussian g = {.width = s, .n3 = N3};
+        tbg_field field = {gaussian_field, &g};
+        tbg_flow_options o = usual();
+        o.solver = cases[c / 4].solver;
+        o.steps = cases[c / 4].steps ? cases[c / 4].steps : 1;
+        if (t > 0.98 && o.solver == TBG_SOLVER_RK4)
+            o.steps = 2000; /* stiff there: as in known_map_and_log_det */
+        o.solver_tolerance = cases[c / 4].tolerance;
+        o.tolerance = 1e-3;
+        o.last_time = t;
+        double log_det = -3.0 * (ATOMS - 1) * log(t), width[N3];
+        for (int k = 0; k < N3; k++) {
+            width[k] = hypot(1 - t, t * s[k]);
+            log_det += log(width[k]);
+        }
+        tbg_flow_result there[2], returned[2], without[2];
+        assert_ok(tbg_flow_push(&field, &o, 0, 2, atoms, z, x, there));
+        assert_ok(tbg_flow_push(&field, &o, 1, 2, atoms, x, back, returned));
+        o.weights = 0;
+        assert_ok(tbg_flow_push(&field, &o, 0, 2, atoms, z, gone, without));
+        for (int b = 0; b < 2; b++) {
+            assert_int_equal(there[b].status, TBG_FLOW_OK);
+            for (int k = N3 * b; k < N3 * (b + 1); k++) {
+                double error = fabs(x[k] - width[k % N3] * z[k] / t);
+                if (!(error <= cases[c / 4].x_error / t &&
+                      fabs(back[k] - z[k]) <= 100 * cases[c / 4].x_error))
+                    fail_msg("%s to %g: x off by %g, back by %g", tbg_solver_name(o.solver), t, error,
+                             fabs(back[k] - z[k]));
+                assert_true(fabs(gone[k] - x[k]) <= 2 * cases[c / 4].x_error / t);
+            }
+            double off = fabs(there[b].log_det - log_det), off_back = fabs(returned[b].log_det - log_det);
+            if (!(off <= cases[c / 4].log_det_error && off_back <= cases[c / 4].log_det_error))
+                fail_msg("%s to %g: log-det off by %g, back by %g", tbg_solver_name(o.solver), t, off,
+                         off_back);
+            assert_true(there[b].error <= o.tolerance && returned[b].error <= o.tolerance);
+        }
+    }
+}
+
+/* The caller is asked about the configurations x / t, and a failed sample stays alone there, too. */
+static void stopped_early_asks(void **state) {
+    (void)state;
+    double s[N3], z[4 * N3], x[4 * N3], arrived[4];
+    int atoms[4] = {ATOMS, ATOMS, ATOMS, ATOMS};
+    widths(s);
+    random_normal(9, 4 * N3, z);
+    gaussian g = {.width = s, .n3 = N3};
+    tbg_field field = {gaussian_field, &g}, bad = {bad_field, &g};
+    tbg_flow_options o = usual();
+    tbg_flow_result result[4], spoilt[4];
+    o.last_time = 0.6;
+    o.wanted = wants_even;
+    o.context = arrived;
+    assert_ok(tbg_flow_push(&field, &o, 0, 4, atoms, z, x, result));
+    for (int b = 0; b < 4; b++) {
+        assert_true(arrived[b] == x[b * N3]);
+        assert_true((isfinite(result[b].log_det) != 0) == (b % 2 == 0));
+    }
+    o.wanted = NULL;
+    assert_ok(tbg_flow_push(&bad, &o, 0, 4, atoms, z, x, spoilt));
+    assert_int_equal(spoilt[1].status, TBG_FLOW_NOT_FINITE);
+    assert_true(isnan(x[N3]) && isnan(spoilt[1].log_det) && spoilt[0].log_det == result[0].log_det);
+}
+
+/* (1 - t)/t is the noise that is missing, in scaled units. */
+static void last_times(void **state) {
+    (void)state;
+    const double scale[] = {1, 6, 30}, trained[] = {0, 0.025, 0.1}, more[] = {1e-3, 0.05, 2};
+    for (int i = 0; i < 27; i++) {
+        double k = scale[i % 3], s = trained[i / 3 % 3], S = s + more[i / 9], t = tbg_flow_last_time(k, s, S);
+        assert_true(t > 0 && t < 1);
+        double noise = (1 - t) / (t * k); /* nm */
+        assert_true(fabs(sqrt(noise * noise + s * s) / S - 1) < 1e-12);
+    }
+    assert_true(tbg_flow_last_time(6, 0, 0) == 1 && tbg_flow_last_time(6, 0.025, 0.025) == 1);
+    assert_true(tbg_flow_last_time(6, 0.025, 0.02) == 1);
+    assert_true(fabs(tbg_flow_last_time(10, 0.03, 0.05) - 1 / 1.4) < 1e-15);
+}
+
 static void options_are_checked(void **state) {
     (void)state;
     tbg_flow_options good = usual(), o;
@@ -409,6 +507,15 @@ static void options_are_checked(void **state) {
     REFUSED(o.most_refinements = 1000);
     REFUSED(o.most_steps = 0);
     REFUSED(o.graded_d = 2);
+    REFUSED(o.last_time = 0);
+    assert_non_null(strstr(tbg_message(), "last time 0;"));
+    REFUSED(o.last_time = -0.5);
+    REFUSED(o.last_time = 1.0001);
+    assert_non_null(strstr(tbg_message(), "1.0001"));
+    REFUSED(o.last_time = NAN);
+    o = good;
+    o.last_time = 1;
+    assert_ok(tbg_flow_check(&o));
     for (int s = 0; s <= TBG_SOLVER_RK4; s++) {
         assert_ok(tbg_solver_parse(tbg_solver_name((tbg_solver)s), &solver));
         assert_int_equal(solver, s);
@@ -494,6 +601,14 @@ static void there_and_back(void **state) {
     assert_ok(tbg_flow_sample(two, &o, 5, molecule, 9, 100, NULL, z, result));
     assert_memory_equal(z, x, sizeof x);
     assert_true(isnan(result[0].log_q));
+    /* Stopped early. */
+    o.weights = 1;
+    o.last_time = 0.7;
+    double early[78], latent[78];
+    assert_ok(tbg_flow_sample(two, &o, 5, molecule, 9, 100, latent, early, result));
+    assert_true(fabs(early[0] - x[0]) > 1e-3);
+    assert_ok(tbg_flow_check_consistency(two, &o, 5, molecule, latent, early, result, &c));
+    assert_true(c.n == 5 && c.largest > 0 && c.largest < 1e-4 && c.log_q_largest < 0.01);
     tbg_session_free(one);
     tbg_session_free(two);
     tbg_conditioning_free(a);
@@ -577,6 +692,9 @@ int main(void) {
                                        cmocka_unit_test(refinement),
                                        cmocka_unit_test(unwanted_densities_cost_nothing),
                                        cmocka_unit_test(failures_stay_alone),
+                                       cmocka_unit_test(stopped_early),
+                                       cmocka_unit_test(stopped_early_asks),
+                                       cmocka_unit_test(last_times),
                                        cmocka_unit_test(options_are_checked),
                                        cmocka_unit_test(typical_counts),
                                        cmocka_unit_test(speed_is_measured),

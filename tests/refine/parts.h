@@ -3,7 +3,7 @@
 #ifndef TBG_TESTS_REFINE_PARTS_H
 #define TBG_TESTS_REFINE_PARTS_H
 #include "tbg_test.h"
-#include "tbg/anneal.h"
+#include "tbg/denoise.h"
 #include "tbg/refine.h"
 
 typedef struct {
@@ -15,7 +15,7 @@ typedef struct {
     tbg_engine *engine;
     tbg_flow_options flow;
     tbg_refine_options options;
-    tbg_anneal_options annealing;
+    tbg_denoise_options denoise; /* without branches: the annealing */
 } parts;
 
 /* smoothing: nm of the model, 0: none; the annealing is of the same. */
@@ -40,11 +40,21 @@ static inline parts make_parts(double smoothing) {
     tbg_refine_defaults("amber99sbildn-obc", &p.options);
     p.options.chains = 5;
     p.options.time = 0.1;
-    tbg_anneal_defaults(&p.annealing);
-    p.annealing.smoothing = smoothing;
-    p.annealing.replicas = 2;
-    p.annealing.stages = 2;
+    tbg_denoise_defaults(&p.denoise);
+    p.denoise.branches = 0;
+    p.denoise.smoothing = p.denoise.anneal.smoothing = smoothing;
+    p.denoise.anneal.replicas = 2;
+    p.denoise.anneal.stages = 2;
     return p;
+}
+
+/* NULL: there is no noise. */
+static inline tbg_denoiser *make_denoiser(const parts *p) {
+    tbg_denoiser *d = NULL;
+    if (p->denoise.smoothing > 0)
+        assert_ok(
+            tbg_denoiser_create(p->session, p->conditioning, p->engine, 22, &p->denoise, NULL, NULL, &d));
+    return d;
 }
 
 static inline void free_parts(parts *p) {

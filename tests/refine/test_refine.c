@@ -404,7 +404,7 @@ static void molecule_target(void **state) {
     p.options.levels = 2;
     tbg_refine_target t;
     assert_ok(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow, p.engine,
-                                         NULL, NULL, &p.options, 100, &t));
+                                         NULL, &p.options, 100, &t));
     assert_int_equal(t.size, N);
     assert_int_equal(t.n_marks, 1);
     assert_string_equal(t.mark_names[0], "phi1");
@@ -444,7 +444,7 @@ static void molecule_target(void **state) {
     p.options.threads = 2;
     tbg_refine_target other;
     assert_ok(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow, p.engine,
-                                         NULL, NULL, &p.options, 100, &other));
+                                         NULL, &p.options, 100, &other));
     assert_ok(other.dynamics(other.self, 1, 2, CHAINS, y));
     assert_true(memcmp(x, y, sizeof start));
     for (int c = 0; c < CHAINS; c++)
@@ -462,7 +462,7 @@ static void molecule_target(void **state) {
     tbg_refine_molecule_free(&t);
     p.flow.weights = 0;
     assert_int_equal(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow,
-                                                p.engine, NULL, NULL, &p.options, 100, &t),
+                                                p.engine, NULL, &p.options, 100, &t),
                      TBG_INPUT);
     free_parts(&p);
 }

@@ -203,22 +203,31 @@ static void goes_on(void **state) {
 
 /* ---- a molecule ---- */
 
-static int create(const parts *p, tbg_refine_target *t) {
-    return tbg_refine_molecule_create(p->molecule, p->system, p->conditioning, p->session, &p->flow,
-                                      p->engine, &p->annealing, p->engine, &p->options, 100, t);
+static int create(const parts *p, tbg_denoiser **d, tbg_refine_target *t) {
+    *d = make_denoiser(p);
+    int status = tbg_refine_molecule_create(p->molecule, p->system, p->conditioning, p->session, &p->flow,
+                                            p->engine, *d, &p->options, 100, t);
+    if (status)
+        tbg_denoiser_free(*d);
+    return status;
+}
+static void drop(tbg_denoiser *d, tbg_refine_target *t) {
+    tbg_refine_molecule_free(t);
+    tbg_denoiser_free(d);
 }
 
 /* Five conformations from dynamics, the third of them spoilt. */
 static void conformations(const parts *p, double *x) {
+    tbg_denoiser *d;
     tbg_refine_target t;
     double start[66];
     memcpy(start, p->molecule->positions, sizeof start);
     assert_ok(tbg_minimize(p->system, start, 10, 0, NULL));
     for (int c = 0; c < 5; c++)
         memcpy(x + 66 * c, start, sizeof start);
-    assert_ok(create(p, &t));
+    assert_ok(create(p, &d, &t));
     assert_ok(t.dynamics(t.self, 0, 1, 5, x));
-    tbg_refine_molecule_free(&t);
+    drop(d, &t);
     x[2 * 66 + 7] = NAN;
 }
 
@@ -227,14 +236,15 @@ static void little_smoothing(void **state) {
     (void)state;
     double x[5 * 66], u[5], log_q[5], plain_u[5], plain[5];
     parts p = make_parts(2e-6), none = make_parts(0);
+    tbg_denoiser *d;
     tbg_refine_target t;
     conformations(&p, x);
-    assert_ok(create(&p, &t));
+    assert_ok(create(&p, &d, &t));
     assert_ok(t.weigh(t.self, 1, 5, x, u, log_q));
-    tbg_refine_molecule_free(&t);
-    assert_ok(create(&none, &t));
+    drop(d, &t);
+    assert_ok(create(&none, &d, &t));
     assert_ok(t.weigh(t.self, 1, 5, x, plain_u, plain));
-    tbg_refine_molecule_free(&t);
+    drop(d, &t);
     for (int i = 0; i < 5; i++) {
         if (!(i == 2 ? !isfinite(u[i]) : u[i] == plain_u[i] && fabs(log_q[i] - plain[i]) < 0.05))
             fail_msg("log q %g, without smoothing %g", log_q[i], plain[i]);
@@ -247,41 +257,95 @@ static void molecule_target(void **state) {
     (void)state;
     double x[5 * 66], u[5], log_q[5], again[5];
     parts p = make_parts(0.01);
+    tbg_denoiser *d, *of_other;
     tbg_refine_target t, other;
     conformations(&p, x);
-    assert_ok(create(&p, &t));
+    assert_ok(create(&p, &d, &t));
     assert_ok(t.weigh(t.self, 3, 5, x, u, log_q));
     assert_false(isfinite(u[2]) && isfinite(log_q[2]));
     /* Threads and neighbours do not matter, the cycle does. */
-    p.options.threads = p.annealing.threads = 2;
-    p.annealing.seed = 999; /* has nothing to say */
-    assert_ok(create(&p, &other));
+    p.options.threads = p.denoise.anneal.threads = 2;
+    p.denoise.anneal.seed = 999; /* has nothing to say */
+    assert_ok(create(&p, &of_other, &other));
     assert_ok(other.weigh(other.self, 3, 2, x, u, again));
     assert_memory_equal(again, log_q, 2 * sizeof *again);
     assert_ok(other.weigh(other.self, 4, 2, x, u, again));
     assert_true(fabs(again[0] - log_q[0]) > 1e-3);
     p.options.seed++;
-    tbg_refine_molecule_free(&other);
-    assert_ok(create(&p, &other));
+    drop(of_other, &other);
+    assert_ok(create(&p, &of_other, &other));
     assert_ok(other.weigh(other.self, 3, 1, x, u, again));
     assert_true(fabs(again[0] - log_q[0]) > 1e-3);
-    tbg_refine_molecule_free(&other);
-    tbg_refine_molecule_free(&t);
+    drop(of_other, &other);
+    drop(d, &t);
     /* Refusals. */
     parts wrong = p;
-    wrong.annealing.smoothing = 0.02;
-    assert_int_equal(create(&wrong, &t), TBG_INPUT);
+    wrong.denoise.smoothing = wrong.denoise.anneal.smoothing = 0.02;
+    assert_int_equal(create(&wrong, &d, &t), TBG_INPUT); /* the flow ends at 0.01 */
+    assert_non_null(strstr(tbg_message(), "0.02 nm"));
+    wrong = p;
+    wrong.flow.last_time = 0.9;
+    assert_int_equal(create(&wrong, &d, &t), TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "0.01 nm"));
     assert_int_equal(tbg_refine_molecule_create(p.molecule, p.system, p.conditioning, p.session, &p.flow,
-                                                p.engine, NULL, NULL, &p.options, 100, &t),
+                                                p.engine, NULL, &p.options, 100, &t),
                      TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "annealing"));
+    free_parts(&p);
+    p = make_parts(0);
+    p.flow.last_time = 0.9; /* noise in a model that has none of its own */
+    assert_int_equal(create(&p, &d, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "annealing"));
+    free_parts(&p);
+}
+
+/* Branches from more noise, where the flow stops early. */
+static void branches(void **state) {
+    (void)state;
+    double x[5 * 66], u[5], log_q[5], again[5], other_u[5];
+    parts p = make_parts(0.005);
+    tbg_denoiser *d, *of_other;
+    tbg_refine_target t, other;
+    conformations(&p, x);
+    p.denoise.branches = 2;
+    p.denoise.steps = 3;
+    p.denoise.smoothing = 0.03;
+    p.denoise.anneal.smoothing = 0.01;
+    p.flow.last_time = tbg_flow_last_time(6, 0.005, 0.03);
+    assert_ok(create(&p, &d, &t));
+    assert_ok(t.weigh(t.self, 3, 5, x, u, log_q));
+    for (int i = 0; i < 5; i++)
+        assert_true((isfinite(u[i]) && isfinite(log_q[i])) == (i != 2));
+    assert_ok(t.weigh(t.self, 3, 5, x, u, again));
+    for (int i = 0; i < 5; i++)
+        assert_true(i == 2 || again[i] == log_q[i]);
+    /* Threads and neighbours do not matter; cycle and seed do. */
+    p.options.threads = p.denoise.anneal.threads = 2;
+    assert_ok(create(&p, &of_other, &other));
+    assert_ok(other.weigh(other.self, 3, 2, x, other_u, again));
+    assert_memory_equal(again, log_q, 2 * sizeof *again);
+    assert_ok(other.weigh(other.self, 4, 2, x, other_u, again));
+    assert_true(fabs(again[0] - log_q[0]) > 1e-3);
+    drop(of_other, &other);
+    p.options.seed++;
+    assert_ok(create(&p, &of_other, &other));
+    assert_ok(other.weigh(other.self, 3, 1, x, other_u, again));
+    assert_true(fabs(again[0] - log_q[0]) > 1e-3);
+    drop(of_other, &other);
+    drop(d, &t);
+    /* The flow must end where branches begin. */
+    p.flow.last_time = tbg_flow_last_time(6, 0.005, 0.02);
+    assert_int_equal(create(&p, &d, &t), TBG_INPUT);
+    assert_non_null(strstr(tbg_message(), "0.03 nm"));
+    p.flow.last_time = 1;
+    assert_int_equal(create(&p, &d, &t), TBG_INPUT);
     free_parts(&p);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(populations), cmocka_unit_test(goes_on),
-                                       cmocka_unit_test(little_smoothing), cmocka_unit_test(molecule_target)};
+                                       cmocka_unit_test(little_smoothing), cmocka_unit_test(molecule_target),
+                                       cmocka_unit_test(branches)};
     return cmocka_run_group_tests_name("refinement of smoothed samples", tests, temporary_setup,
                                        temporary_teardown);
 }
