@@ -211,10 +211,12 @@ static void shipped(void **state) {
                                        "tbg-improved",
                                        "tbg-improved-large",
                                        "tbg-improved-small",
+                                       "tbg-dipeptides",
+                                       "ad-branches",
                                        "tbg-full-biased",
                                        "tbg-full-10x-less",
                                        "tbg-full-100x-less"};
-    for (int i = 0; i < 9; i++) { /* everything but the trajectories is in order */
+    for (int i = 0; i < 11; i++) { /* everything but the trajectories is in order */
         char path[600];
         tbg_training_config *c = NULL;
         snprintf(path, sizeof path, TBG_SOURCE_DIR "/configs/%s.yaml", more[i]);
