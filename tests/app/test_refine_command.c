@@ -145,7 +145,7 @@ static void smoothed(void **state) {
 /* Chains over samples that branches made. */
 static void branched(void **state) {
     (void)state;
-#define BRANCHES "--branches 2 --branch-steps 20 --smoothing 0.03 --anneal-stages 3 "
+#define BRANCHES "--branches 2 --branch-steps 8 --smoothing 0.03 --anneal-stages 3 "
     write_smoothed("b.safetensors", 0.005, 1);
     assert_int_equal(sample_smoothed("b.safetensors", CHAINS BRANCHES "-n 4 --threads 1", "f"), 0);
     assert_true(printed("f/refined/summary.json", "Not converged"));
