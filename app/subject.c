@@ -90,7 +90,8 @@ int subject_denoising(const subject_settings *s, const tbg_model *model, int wit
                         own);
     o->anneal.smoothing = !o->branches ? o->smoothing : own > 0 ? 1.2 * own : 0.025;
     if (!o->branches && !isnan(s->anneal_from))
-        return tbg_fail(TBG_INPUT, "--anneal-from %g nm: without branches the annealing begins at --smoothing",
+        return tbg_fail(TBG_INPUT,
+                        "--anneal-from %g nm: without branches the annealing begins at --smoothing",
                         s->anneal_from);
     if (!isnan(s->anneal_from))
         o->anneal.smoothing = s->anneal_from;

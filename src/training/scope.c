@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ enum { ALONE, FIRST, INNER, LAST, N_PLACES };
 static const char *const places[N_PLACES] = {"as a single amino acid", "at a free N-terminus",
                                              "inside a chain", "at a free C-terminus"};
 
-enum { WORD = 8, WORDS_MOST = 64, RESIDUES_MOST = 256, DEPTH_MOST = 8 };
+enum { WORD = 8, WORDS_MOST = 64, RESIDUES_MOST = 256, DEPTH_MOST = 8, KNOWN_MOST = 4096 };
 typedef struct {
     int n_molecules, least, most, listed; /* residues without caps; listed: the molecule itself is there */
     int n_words;
@@ -28,6 +29,8 @@ typedef struct {
     unsigned char seen[WORDS_MOST]; /* bit of each place */
     int any[N_PLACES], cap[2];      /* ACE, NME */
     char only[64];                  /* the last molecule */
+    uint64_t
+        known[KNOWN_MOST]; /* of their sequences: molecules of a first training and of the next count once */
 } scope;
 
 /* A sequence taken apart. */
@@ -81,11 +84,24 @@ static int find_word(const scope *s, const char *word) {
     return -1;
 }
 
+/* Whether the sequence is new; beyond KNOWN_MOST all are. FNV-1a tells them apart. */
+static int is_new(scope *s, const char *sequence, size_t length) {
+    uint64_t h = 14695981039346656037ULL;
+    for (size_t k = 0; k < length; k++)
+        h = (h ^ (unsigned char)sequence[k]) * 1099511628211ULL;
+    for (int k = 0; k < s->n_molecules && k < KNOWN_MOST; k++)
+        if (s->known[k] == h)
+            return 0;
+    if (s->n_molecules < KNOWN_MOST)
+        s->known[s->n_molecules] = h;
+    return 1;
+}
+
 /* itself: sequence of the molecule to be sampled, or NULL. */
 static void add_sequence(scope *s, const char *sequence, size_t length, const char *itself) {
     chain c;
     take_apart(sequence, length, &c);
-    if (!c.n && !c.cap[0] && !c.cap[1])
+    if ((!c.n && !c.cap[0] && !c.cap[1]) || !is_new(s, sequence, length))
         return;
     s->least = s->n_molecules && s->least < c.n ? s->least : c.n;
     s->most = s->most > c.n ? s->most : c.n;

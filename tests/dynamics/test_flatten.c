@@ -155,7 +155,7 @@ static tbg_simulation_options model_run(void) {
     o.runs = 4;
     o.replicas = 4;
     o.max_temperature = 600;
-    o.time = 150;
+    o.time = 450;
     o.equilibrate = 5;
     o.save_every = 0.5;
     o.exchange_every = 0.1;

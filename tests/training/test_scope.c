@@ -86,6 +86,11 @@ static void stories(void **state) {
     assert_int_equal(warnings("AS", ff, 310, text, sizeof text), 3);
     assert_string_equal(text, "");
     expect("SA", ff, 310, "residue S never occurs at a free N-terminus in the training molecules\n");
+    char again[] =
+        "{\"initial_training\": {\"data\": [{\"sequence\": \"AC\"}, {\"sequence\": \"KS\"}]}}"; /* counts once
+                                                                                                 */
+    model.training_json = again;
+    assert_int_equal(warnings("AS", ff, 310, text, sizeof text), 2);
 }
 
 static void unknown(void **state) {
