@@ -1,4 +1,5 @@
 /* sample_settings.c: the settings that decide a result, as text. */
+#include "base/hash.h"
 #include "sample.h"
 #include "tbg/status.h"
 
@@ -7,25 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a. */
-static uint64_t hash(uint64_t h, const void *data, size_t n) {
-    const unsigned char *p = data;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 1099511628211ULL;
-    return h;
-}
-
 int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const char *forcefield,
                     double temperature, const char *engine, const char *backend, uint64_t seed,
                     const tbg_flow_options *flow, const sample_denoising *denoising, char **text) {
     char sequence[1024], noise[512] = "";
     const tbg_denoise_options *d = denoising->denoiser ? tbg_denoiser_options(denoising->denoiser) : NULL;
     tbg_molecule_sequence(molecule, sequence, sizeof sequence);
-    uint64_t h = hash(14695981039346656037ULL, model->values, model->n_parameters * sizeof(float));
-    h = hash(h, &model->spec.scale, sizeof model->spec.scale);
-    h = hash(h, &model->spec.graded_d, sizeof model->spec.graded_d);
+    uint64_t h = tbg_hash(TBG_HASH_START, model->values, model->n_parameters * sizeof(float));
+    h = tbg_hash(h, &model->spec.scale, sizeof model->spec.scale);
+    h = tbg_hash(h, &model->spec.graded_d, sizeof model->spec.graded_d);
     if (model->spec.virtual_sites)
-        h = hash(h, &model->spec.virtual_sites, sizeof model->spec.virtual_sites);
+        h = tbg_hash(h, &model->spec.virtual_sites, sizeof model->spec.virtual_sites);
     if (d) {
         const tbg_anneal_options *a = &d->anneal;
         int n = snprintf(noise, sizeof noise,
@@ -38,7 +31,7 @@ int sample_settings(const tbg_model *model, const tbg_molecule *molecule, const 
             snprintf(noise + n, sizeof noise - (size_t)n, ", flow to %.17g", flow->last_time);
     }
     for (int i = 0; i < molecule->n_atoms; i++) /* their order matters, positions do not */
-        h = hash(h, molecule->atoms[i].name, strlen(molecule->atoms[i].name) + 1);
+        h = tbg_hash(h, molecule->atoms[i].name, strlen(molecule->atoms[i].name) + 1);
     int n = asprintf(text,
                      "molecule %s, force field %s, %.17g K, seed %" PRIu64 ", model %016" PRIx64
                      ", %s, energies by %s, "

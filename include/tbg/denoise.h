@@ -1,26 +1,38 @@
+/* clang-format off */
 /* denoise.h: from a noisy configuration of a flow to the molecule: by many branches of a random process that
  * the same network drives, then by the force field (tbg/anneal.h), with an unbiased estimate of the weight.
  *
  * Stopped at a time t < 1 (tbg_flow_last_time), a flow trained by flow matching has the density q(y) of
- * molecules with normal noise of S per coordinate. With pi(x, y) = exp(-u(x)) N(y; x, S^2),   Z(y) = int
- * exp(-u(x)) N(x; y, S^2) dx, a sample y ~ q with x ~ pi(x | y) has the weight Z(y) / q(y) (tbg/anneal.h). S
- * may be large here: what the field knows of the way from S down to the annealing's smaller s is used, but
- * not its density, which is what a flow is worst at. Levels S = S_0 > S_1 > .. > S_K = s; noise is added by
- *   r(y_k | y_k+1) = N(y_k+1, S_k^2 - S_k+1^2),
- * and taken off by the normal distribution that undoes it where the molecule is known (Ho, Jain, Abbeel
- * 2020): p(y_k+1 | y_k) = N(rho y_k + (1 - rho) D(y_k), v_k),   rho = a_k+1^2 / a_k^2,   a_k^2 = S_k^2 -
- * trained^2, D = x + (1 - t) v(t, x) at x = t y the network's mean of the molecule, v_k = rho (1 - rho) a_k^2
- * + (1 - rho)^2 a_k^2 m_k with m_k the mean over coordinates of dD/dy (by the divergence, of a few pilot
- * samples): the mean variance of the molecule given y. For any field, any levels and any variances Z(y) = E[
- * prod_k r(y_k | y_k+1) / p(y_k+1 | y_k)  Z_s(y_K) ], so the mean over M branches, each with its own
- * annealing at the end, is an unbiased estimate; one branch is kept with probability proportional to its
- * part, and gives x. Branches of configurations that are not accepted count 0: the target is exp(-u) on what
- * is. Only the spread of the weights depends on the field; it falls with M.
+ * molecules with normal noise of S per coordinate. A sample y ~ q with x ~ pi(x | y) has the weight Z(y) / q(y):
+ *
+ *   pi(x, y) = exp(-u(x)) N(y; x, S^2),   Z(y) = int exp(-u(x)) N(x; y, S^2) dx          (tbg/anneal.h)
+ *
+ * S may be large here: what the field knows of the way from S down to the annealing's smaller s is used, but
+ * not its density, which is what a flow is worst at. Levels S = S_0 > S_1 > .. > S_K = s. Noise is added by r,
+ * and taken off by the normal distribution p that undoes it where the molecule is known (Ho, Jain, Abbeel
+ * 2020):
+ *
+ *   r(y_k | y_k+1) = N(y_k+1, S_k^2 - S_k+1^2)
+ *   p(y_k+1 | y_k) = N(rho y_k + (1 - rho) D(y_k), v_k)
+ *   rho = a_k+1^2 / a_k^2,   a_k^2 = S_k^2 - trained^2
+ *   D   = x + (1 - t) v(t, x) at x = t y, the network's mean of the molecule
+ *   v_k = rho (1 - rho) a_k^2 + (1 - rho)^2 a_k^2 m_k
+ *
+ * m_k: the mean over coordinates of dD/dy (by the divergence, of a few pilot samples), the molecule's mean
+ * variance given y over a_k^2. For any field, any levels and any variances
+ *
+ *   Z(y) = E[ prod_k r(y_k | y_k+1) / p(y_k+1 | y_k)  Z_s(y_K) ],
+ *
+ * so the mean over M branches, each with its own annealing at the end, is an unbiased estimate; one branch is
+ * kept with probability proportional to its part, and gives x. Branches of configurations that are not
+ * accepted count 0: the target is exp(-u) on what is. Only the spread of the weights depends on the field; it
+ * falls with M.
  *
  * The field must be that of priors drawn independently of the data (`align: no`): priors moved onto the data
- * shift y / t outwards, which costs nothing in exactness but all that branches win.
+ * shift x / t outwards, which costs nothing in exactness but all that branches win.
  *
  * With no branches, S is s and this is the annealing. */
+/* clang-format on */
 #ifndef TBG_DENOISE_H
 #define TBG_DENOISE_H
 #include "tbg/anneal.h"

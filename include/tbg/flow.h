@@ -29,13 +29,13 @@ typedef struct {
     double tolerance;        /* nats: estimated error of log q above which the nodes are doubled */
     int most_refinements;    /* doublings: 13 nodes, 25, 49, 97, .. at most */
     int most_steps;          /* per sample; more: the sample is given up */
-    double graded_d; /* graded time of the solver and the quadrature; < 0: the model's, or 0.01 where that is
-                        0 */
-    double last_time; /* where the flow ends, above 0, at most 1 (the usual): below 1 its configurations are x / t
-                         of that time, the molecule with normal noise of (1 - t) / t on each coordinate, scaled
-                         units (see tbg_flow_last_time) */
-    int weights;     /* 1: log q; 0: positions only, no divergence is evaluated */
-    /* Asked once about the n samples that have arrived at t = 1, before their log q is found (adaptive and
+    double graded_d;  /* graded time of the solver and the quadrature; < 0: the model's, or 0.01 where that is
+                         0 */
+    double last_time; /* where the flow ends, above 0, at most 1 (the usual): below 1 its configurations are x
+                         / t of that time, the molecule with normal noise of (1 - t) / t on each coordinate,
+                         scaled units (see tbg_flow_last_time) */
+    int weights;      /* 1: log q; 0: positions only, no divergence is evaluated */
+    /* Asked once about the n samples that have arrived, before their log q is found (adaptive and
      * fixed solvers; not by tbg_flow_density). sample: [n] numbers in the batch; x: [n] their positions
      * [n_atoms][3]; wanted: [n], 1 on entry; set to 0: nobody wants it, and its divergences are saved. A
      * status other than TBG_OK ends the push. NULL: all are wanted. */
@@ -44,11 +44,11 @@ typedef struct {
 } tbg_flow_options;
 void tbg_flow_defaults(tbg_flow_options *options);
 int tbg_flow_check(const tbg_flow_options *options);
-/* The last time at which x / t of the path x = (1 - t) x0 + t (x1 + trained n) is the molecule with normal noise of
- * `smoothing` per coordinate, (1 - t)^2 / t^2 = scale^2 (smoothing^2 - trained^2): any flow trained by flow
- * matching with a normal prior is, stopped there, a smoothed one (tbg/anneal.h). trained, smoothing: nm; scale:
- * scaled units per nm. 1 where smoothing is at most trained. With aligned priors the noise is only nearly
- * normal, which weights do not mind. */
+/* The last time at which x / t of the path x = (1 - t) x0 + t (x1 + trained n) is the molecule with normal
+ * noise of `smoothing` per coordinate, (1 - t)^2 / t^2 = scale^2 (smoothing^2 - trained^2): any flow trained
+ * by flow matching with a normal prior is, stopped there, a smoothed one (tbg/anneal.h). trained, smoothing:
+ * nm; scale: scaled units per nm. 1 where smoothing is at most trained. With aligned priors the noise is only
+ * nearly normal, which weights do not mind. */
 double tbg_flow_last_time(double scale, double trained, double smoothing);
 
 enum { TBG_FLOW_OK = 0, TBG_FLOW_NOT_FINITE = 1, TBG_FLOW_STEP_LIMIT = 2 };

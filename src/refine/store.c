@@ -1,5 +1,6 @@
 /* store.c: chains on disk, so that an interrupted refinement goes on where it stopped. One safetensors file;
  * the proposals are not in it. */
+#include "base/hash.h"
 #include "base/memory.h"
 #include "refine/chain.h"
 #include "tbg/file.h"
@@ -40,13 +41,9 @@ static void pieces(const tbg_refine *r, double seconds[2], piece p[N_TENSORS]) {
     memcpy(p, all, sizeof all);
 }
 
-/* FNV-1a of what the proposals weigh: another set of them must not be taken for this one. */
+/* Of what the proposals weigh: another set of them must not be taken for this one. */
 static uint64_t proposals_hash(const tbg_refine *r) {
-    const unsigned char *p = (const unsigned char *)r->proposal_log_w;
-    uint64_t h = 14695981039346656037ULL;
-    for (size_t i = 0; i < (size_t)r->proposals.n * sizeof(double); i++)
-        h = (h ^ p[i]) * 1099511628211ULL;
-    return h;
+    return tbg_hash(TBG_HASH_START, r->proposal_log_w, (size_t)r->proposals.n * sizeof(double));
 }
 
 static void identity(const tbg_refine *r, const char *settings, char *text, size_t size) {

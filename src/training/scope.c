@@ -4,6 +4,7 @@
  *
  * Model files written before this existed have all that is needed (`molecules`, `training`.data); what a file
  * does not tell is unknown, which is a warning too. The text comes from outside and may be anything. */
+#include "base/hash.h"
 #include "tbg/training.h"
 #include "base/memory.h"
 #include "tbg/status.h"
@@ -29,8 +30,7 @@ typedef struct {
     unsigned char seen[WORDS_MOST]; /* bit of each place */
     int any[N_PLACES], cap[2];      /* ACE, NME */
     char only[64];                  /* the last molecule */
-    uint64_t
-        known[KNOWN_MOST]; /* of their sequences: molecules of a first training and of the next count once */
+    uint64_t known[KNOWN_MOST];     /* their hashes: those of a first training and of the next count once */
 } scope;
 
 /* A sequence taken apart. */
@@ -84,11 +84,9 @@ static int find_word(const scope *s, const char *word) {
     return -1;
 }
 
-/* Whether the sequence is new; beyond KNOWN_MOST all are. FNV-1a tells them apart. */
+/* Whether the sequence is new; beyond KNOWN_MOST all are. */
 static int is_new(scope *s, const char *sequence, size_t length) {
-    uint64_t h = 14695981039346656037ULL;
-    for (size_t k = 0; k < length; k++)
-        h = (h ^ (unsigned char)sequence[k]) * 1099511628211ULL;
+    const uint64_t h = tbg_hash(TBG_HASH_START, sequence, length);
     for (int k = 0; k < s->n_molecules && k < KNOWN_MOST; k++)
         if (s->known[k] == h)
             return 0;

@@ -25,27 +25,6 @@ static double errors_apart(mean a, mean b) {
     return fabs(value(a) - value(b)) / fmax(e, 1 / fmin(a.n, b.n));
 }
 
-typedef struct {
-    long n;
-    double *x, *y;
-    uint64_t *number;
-    tbg_anneal_result *result;
-} set;
-static set make(long n) {
-    set s = {n, calloc((size_t)n * 6, sizeof(double)), calloc((size_t)n * 6, sizeof(double)),
-             calloc((size_t)n, sizeof(uint64_t)), calloc((size_t)n, sizeof(tbg_anneal_result))};
-    assert_true(s.x && s.y && s.number && s.result);
-    for (long i = 0; i < n; i++)
-        s.number[i] = (uint64_t)(7 * i + 1000000);
-    return s;
-}
-static void drop(set s) {
-    free(s.x);
-    free(s.y);
-    free(s.number);
-    free(s.result);
-}
-
 enum { N = 8000 };
 
 /* For every function h of the estimate Z^: E_reverse[h] = E_forward[Z^ h] / Z. Here with h = Z/(Z^ + Z),
@@ -57,7 +36,7 @@ static void same_up_to_the_estimate(void **state) {
     const double distance[] = {0.16, 0.17, 0.13};
     tbg_engine engine = toy_engine();
     double worst = 0, least_power = INFINITY;
-    set s = make(N);
+    toy_set s = toy_make_set(N);
     for (int c = 0; c < 18; c++) {
         tbg_anneal_options o = toy_anneal(replicas[c % 6], stages[c % 6], steps[c % 6]);
         double d = distance[c / 6], z = toy_z(d), below[3] = {0.3 * z, z, 3 * z};
@@ -102,7 +81,7 @@ static void same_up_to_the_estimate(void **state) {
     print_message("    at most %.1f errors apart; forward estimates in their place at least %.1f\n", worst,
                   least_power);
     assert_true(least_power > 8);
-    drop(s);
+    toy_drop_set(s);
 }
 
 /* The density of x made by a flow of density q (a shell of y's) and by annealing that is too short to be
@@ -114,7 +93,7 @@ static void density_of_what_is_made(void **state) {
     const double centre = 0.172, width = 0.006, low = 0.136, step = 0.007;
     double worst = 0;
     tbg_engine engine = toy_engine();
-    set s = make(3 * N);
+    toy_set s = toy_make_set(3 * N);
     for (int c = 0; c < 2; c++) {
         tbg_anneal_options o = c ? toy_anneal(2, 4, 2) : toy_anneal(4, 2, 2);
         mean counted[BINS] = {0}, found[BINS] = {0};
@@ -155,7 +134,7 @@ static void density_of_what_is_made(void **state) {
         assert_true(value(counted[4]) > 0.2); /* there is something to see */
     }
     print_message("    at most %.1f errors apart\n", worst);
-    drop(s);
+    toy_drop_set(s);
 }
 
 /* Neither threads nor the neighbours in a call matter; where centres are does not; hostile positions stop
@@ -165,7 +144,7 @@ static void one_by_one(void **state) {
     enum { M = 37 };
     tbg_engine engine = toy_engine();
     tbg_anneal_options o = toy_anneal(4, 3, 2);
-    set s = make(M);
+    toy_set s = toy_make_set(M);
     double x[6], y[6], old[6 * M];
     tbg_anneal_result all[M], one;
     for (long i = 0; i < M; i++)
@@ -201,7 +180,7 @@ static void one_by_one(void **state) {
     }
     o.stages = 0;
     assert_int_equal(tbg_anneal_reverse(&engine, 2, &o, M, s.number, s.x, s.y, s.result), TBG_INPUT);
-    drop(s);
+    toy_drop_set(s);
 }
 
 int main(void) {

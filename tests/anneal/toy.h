@@ -8,6 +8,7 @@
 #include "tbg/status.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TOY_MIDDLE 0.15 /* nm, between the wells */
@@ -80,6 +81,28 @@ static inline double toy_integral(double d, double s, double low, double high, d
 
 static inline double toy_z(double d) {
     return toy_integral(d, TOY_SMOOTHING, 0, INFINITY, NULL);
+}
+
+/* Configurations and what is said of them. */
+typedef struct {
+    long n;
+    double *x, *y;
+    uint64_t *number;
+    tbg_anneal_result *result;
+} toy_set;
+static inline toy_set toy_make_set(long n) {
+    toy_set s = {n, calloc((size_t)n * 6, sizeof(double)), calloc((size_t)n * 6, sizeof(double)),
+                 calloc((size_t)n, sizeof(uint64_t)), calloc((size_t)n, sizeof(tbg_anneal_result))};
+    assert_true(s.x && s.y && s.number && s.result);
+    for (long i = 0; i < n; i++)
+        s.number[i] = (uint64_t)(7 * i + 1000000);
+    return s;
+}
+static inline void toy_drop_set(toy_set s) {
+    free(s.x);
+    free(s.y);
+    free(s.number);
+    free(s.result);
 }
 
 /* x given y by rejection; its mean removed. */

@@ -91,27 +91,6 @@ static tbg_denoiser *make(toy *t, const tbg_denoise_options *o, int (*accept)(vo
     return d;
 }
 
-typedef struct {
-    long n;
-    double *x, *y;
-    uint64_t *number;
-    tbg_anneal_result *result;
-} set;
-static set make_set(long n) {
-    set s = {n, calloc((size_t)n * 6, sizeof(double)), calloc((size_t)n * 6, sizeof(double)),
-             calloc((size_t)n, sizeof(uint64_t)), calloc((size_t)n, sizeof(tbg_anneal_result))};
-    assert_true(s.x && s.y && s.number && s.result);
-    for (long i = 0; i < n; i++)
-        s.number[i] = (uint64_t)(7 * i + 1000000);
-    return s;
-}
-static void drop(set s) {
-    free(s.x);
-    free(s.y);
-    free(s.number);
-    free(s.result);
-}
-
 /* ---- the mean of the estimates is Z, and x has the conditional distribution ---- */
 
 static int is_far(void *context, const double *x) {
@@ -129,7 +108,7 @@ static int is_none(void *context, const double *x) {
 static void check_integral(toy *t, const tbg_denoise_options *o, long n, double d, int far) {
     double mean_r, off = 0, exact = toy_integral(d, o->smoothing, far ? TOY_MIDDLE : 0, INFINITY, &mean_r);
     tbg_denoiser *denoiser = make(t, o, far ? is_far : NULL, NULL);
-    set s = make_set(n);
+    toy_set s = toy_make_set(n);
     mean z = {0}, r = {0}, stated = {0};
     for (long i = 0; i < n; i++)
         toy_place((uint64_t)i, d, s.y + 6 * i);
@@ -160,7 +139,7 @@ static void check_integral(toy *t, const tbg_denoise_options *o, long n, double 
     double ratio = o->branches > 1 ? stated.sum / (z.n * z.n * error(z) * error(z)) : 1;
     if (!(ratio > 0.75 && ratio < 1.33))
         fail_msg("%d branches of %d steps: stated variance %g of that seen", o->branches, o->steps, ratio);
-    drop(s);
+    toy_drop_set(s);
     tbg_denoiser_free(denoiser);
 }
 
@@ -242,7 +221,7 @@ static void same_up_to_the_estimate(void **state) {
     const long n[] = {MOST, MOST, MOST / 2, MOST / 8, MOST / 2};
     const double c = 0.25, below[] = {0.1, 0.2, 0.35};
     double worst = 0, least_power = INFINITY;
-    set s = make_set(MOST);
+    toy_set s = toy_make_set(MOST);
     for (int k = 0; k < 5; k++) {
         const int far = k == 4;
         tbg_denoise_options o = branching(branches[k], steps[k]);
@@ -287,7 +266,7 @@ static void same_up_to_the_estimate(void **state) {
     }
     print_message("    at most %.1f errors apart; without x at least %.1f\n", worst, least_power);
     assert_true(least_power > 8);
-    drop(s);
+    toy_drop_set(s);
     free_toy(&t);
 }
 
@@ -302,7 +281,7 @@ static void density_of_what_is_made(void **state) {
     tbg_denoise_options o = branching(3, 2);
     tbg_denoiser *d = make(&t, &o, NULL, NULL);
     mean counted[BINS] = {0}, found[BINS] = {0};
-    set s = make_set(N);
+    toy_set s = toy_make_set(N);
     for (long i = 0; i < N; i++)
         draw_from_shell((uint64_t)i, s.y + 6 * i);
     assert_ok(tbg_denoise(d, 7, N, 0, s.y, s.x, s.result));
@@ -330,7 +309,7 @@ static void density_of_what_is_made(void **state) {
     }
     print_message("    at most %.1f errors apart\n", worst);
     assert_true(value(counted[4]) > 0.15); /* there is something to see */
-    drop(s);
+    toy_drop_set(s);
     tbg_denoiser_free(d);
     free_toy(&t);
 }
@@ -347,7 +326,7 @@ static void one_by_one(void **state) {
     tbg_denoiser *d = make(&t, &o, is_far, NULL), *d2;
     o.anneal.threads = 2;
     d2 = make(&parallel, &o, is_far, NULL);
-    set s = make_set(N), all = make_set(N);
+    toy_set s = toy_make_set(N), all = toy_make_set(N);
     tbg_anneal_result one;
     double x[6], old[6 * N];
     for (long i = 0; i < N; i++)
@@ -404,8 +383,8 @@ static void one_by_one(void **state) {
             assert_memory_equal(s.y + 6 * i, all.y + 6 * i, sizeof x);
             assert_memory_equal(&s.result[i], &all.result[i], sizeof one);
         }
-    drop(s);
-    drop(all);
+    toy_drop_set(s);
+    toy_drop_set(all);
     tbg_denoiser_free(d);
     tbg_denoiser_free(d2);
     free_toy(&t);
@@ -420,7 +399,7 @@ static void no_branches(void **state) {
     tbg_denoise_options o = branching(0, 0);
     tbg_anneal_options anneal;
     tbg_denoiser *d;
-    set a = make_set(N), b = make_set(N);
+    toy_set a = toy_make_set(N), b = toy_make_set(N);
     o.smoothing = o.anneal.smoothing = TOY_SMOOTHING;
     o.anneal.replicas = 3;
     o.anneal.seed = 99; /* has nothing to say */
@@ -441,8 +420,8 @@ static void no_branches(void **state) {
     assert_memory_equal(a.result, b.result, N * sizeof *a.result);
     tbg_denoiser_free(d);
     tbg_denoiser_free(NULL);
-    drop(a);
-    drop(b);
+    toy_drop_set(a);
+    toy_drop_set(b);
 }
 
 static void options_refused(void **state) {
