@@ -4,7 +4,8 @@
  * Positions are taken relative to the mean of their configuration, so that single precision loses no digits
  * far from the origin. TBG_CUDA_PLAIN=1 keeps tensor cores out. */
 #include "base/memory.h"
-#include "network/cuda.h"
+#include "network/cuda_state.h"
+#include "network/cuda_update.h"
 #include "network/layer_tensors.h"
 #include "network/kernels.h"
 #include "tbg/schedule.h"
@@ -15,60 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Buffers on both sides. */
-enum {
-    W,
-    WT,
-    HALF,
-    ATOMS,
-    HEARD,
-    FIRST,
-    FEATURE_AT,
-    PAIR_AT,
-    FEATURES,
-    BOND,
-    MEAN,
-    WIDTH,
-    TIME,
-    U,
-    X,
-    TARGET,
-    WEIGHT,
-    DV,
-    X_DOT,
-    V,
-    V_DOT,
-    DIAGONAL,
-    LOSS,
-    DX,
-    SLOTS,
-    GRADIENT,
-    ROOMS,
-    N_BUFFERS
-};
-
 static const size_t most_room_bytes = (size_t)8 << 30;
 
-typedef struct {
-    const tbg_cuda_device *device;
-    void *handle;
-    const tbg_model *model;
-    tbg_cuda_job base;
-    struct {
-        void *host, *device;
-        size_t host_size, device_size;
-    } buffer[N_BUFFERS];
-    const tbg_conditioning **known; /* molecules of the call */
-    int *known_at;                  /* [2][n] their features and pairs */
-    int known_room;
-    char text[128];
-} cuda;
-
 static void destroy(void *state) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     if (!s)
         return;
-    for (int k = 0; k < N_BUFFERS; k++) {
+    for (int k = 0; k < TBG_CUDA_BUFFERS; k++) {
         free(s->buffer[k].host);
         if (s->buffer[k].device)
             s->device->release(s->handle, s->buffer[k].device);
@@ -81,7 +35,7 @@ static void destroy(void *state) {
 
 /* Room for `bytes` on the host, on the device, or both; more than asked for, so that ragged batches settle.
  */
-static int ensure(cuda *s, int k, size_t bytes, int host, int device) {
+int tbg_cuda_ensure(tbg_cuda_state *s, int k, size_t bytes, int host, int device) {
     bytes = bytes ? bytes : 1;
     if (host && s->buffer[k].host_size < bytes) {
         free(s->buffer[k].host);
@@ -91,7 +45,7 @@ static int ensure(cuda *s, int k, size_t bytes, int host, int device) {
         s->buffer[k].host_size = bytes + bytes / 4;
     }
     if (device && s->buffer[k].device_size < bytes) {
-        size_t size = k == ROOMS ? bytes : bytes + bytes / 4;
+        size_t size = k == TBG_CUDA_AT_ROOMS ? bytes : bytes + bytes / 4;
         if (s->buffer[k].device)
             s->device->release(s->handle, s->buffer[k].device);
         s->buffer[k].device = NULL;
@@ -102,8 +56,8 @@ static int ensure(cuda *s, int k, size_t bytes, int host, int device) {
     return TBG_OK;
 }
 
-static int send(cuda *s, int k, const void *from, size_t bytes) {
-    TBG_TRY(ensure(s, k, bytes, 0, 1));
+int tbg_cuda_send(tbg_cuda_state *s, int k, const void *from, size_t bytes) {
+    TBG_TRY(tbg_cuda_ensure(s, k, bytes, 0, 1));
     return s->device->upload(s->handle, s->buffer[k].device, from, bytes);
 }
 
@@ -113,7 +67,7 @@ static int create_on(const tbg_cuda_device *device, const tbg_model *model, void
     if (spec->layers > TBG_CUDA_MOST_LAYERS || model->n_parameters > INT_MAX / 4)
         return tbg_fail(TBG_INPUT, "the CUDA backend takes up to %d layers; the model has %d",
                         TBG_CUDA_MOST_LAYERS, spec->layers);
-    cuda *s = TBG_NEW(cuda, 1);
+    tbg_cuda_state *s = TBG_NEW(tbg_cuda_state, 1);
     if (!s)
         return TBG_FAILED;
     char name[96];
@@ -176,25 +130,17 @@ int tbg_cuda_present(void) {
 #endif
 
 static const char *describe(const void *state) {
-    return ((const cuda *)state)->text;
-}
-
-static unsigned short half_of(float value) { /* nearest bf16, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if ((bits & 0x7fffffff) > 0x7f800000)
-        return 0x7fff;
-    return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return ((const tbg_cuda_state *)state)->text;
 }
 
 static int refresh(void *state) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     const tbg_model *m = s->model;
     const size_t np = m->n_parameters;
-    TBG_TRY(ensure(s, WT, np * sizeof(float), 1, 1));
-    TBG_TRY(ensure(s, HALF, np * sizeof(unsigned short), 1, 1));
-    float *wt = s->buffer[WT].host;
-    unsigned short *half = s->buffer[HALF].host;
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_WT, np * sizeof(float), 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_HALF, np * sizeof(unsigned short), 1, 1));
+    float *wt = s->buffer[TBG_CUDA_AT_WT].host;
+    unsigned short *half = s->buffer[TBG_CUDA_AT_HALF].host;
     for (int k = 0; k < m->n_tensors; k++) {
         const tbg_parameter *p = &m->tensors[k];
         const size_t rows = (size_t)p->rows, columns = (size_t)p->columns;
@@ -203,14 +149,15 @@ static int refresh(void *state) {
                 wt[p->offset + c * rows + r] = m->values[p->offset + r * columns + c];
     }
     for (size_t i = 0; i < np; i++)
-        half[i] = half_of(m->values[i]);
-    TBG_TRY(send(s, W, m->values, np * sizeof(float)));
-    TBG_TRY(send(s, WT, wt, np * sizeof(float)));
-    return send(s, HALF, half, np * sizeof *half);
+        half[i] = update_half(m->values[i]);
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_W, m->values, np * sizeof(float)));
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_WT, wt, np * sizeof(float)));
+    return tbg_cuda_send(s, TBG_CUDA_AT_HALF, half, np * sizeof *half);
 }
 
 /* Where molecule m of the call begins among features and pairs; a new one is entered. */
-static int enter(cuda *s, const tbg_conditioning *m, int *n_known, size_t *features, size_t *pairs, int *at) {
+static int enter(tbg_cuda_state *s, const tbg_conditioning *m, int *n_known, size_t *features, size_t *pairs,
+                 int *at) {
     for (int k = *n_known - 1; k >= 0; k--)
         if (s->known[k] == m) {
             at[0] = s->known_at[2 * k];
@@ -229,8 +176,8 @@ static int enter(cuda *s, const tbg_conditioning *m, int *n_known, size_t *featu
 }
 
 /* Everything of the batch but outputs. */
-static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *molecule, const double *t,
-                   const double *x, tbg_cuda_job *J) {
+static int prepare(tbg_cuda_state *s, int kind, int n, const tbg_conditioning *const *molecule,
+                   const double *t, const double *x, tbg_cuda_job *J) {
     const size_t count = (size_t)n;
     if (s->known_room < n) {
         free(s->known);
@@ -245,13 +192,15 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     *J = s->base;
     J->kind = kind;
     J->n = n;
-    static const int of_int[] = {ATOMS, HEARD, FIRST, FEATURE_AT, PAIR_AT};
+    static const int of_int[] = {TBG_CUDA_AT_ATOMS, TBG_CUDA_AT_HEARD, TBG_CUDA_AT_FIRST,
+                                 TBG_CUDA_AT_FEATURE_AT, TBG_CUDA_AT_PAIR_AT};
     for (int k = 0; k < 5; k++)
-        TBG_TRY(ensure(s, of_int[k], count * sizeof(int), 1, 1));
-    TBG_TRY(ensure(s, U, count * sizeof(double), 1, 1));
-    int *atoms = s->buffer[ATOMS].host, *heard = s->buffer[HEARD].host, *first = s->buffer[FIRST].host,
-        *feature_at = s->buffer[FEATURE_AT].host, *pair_at = s->buffer[PAIR_AT].host, n_known = 0;
-    double *u = s->buffer[U].host;
+        TBG_TRY(tbg_cuda_ensure(s, of_int[k], count * sizeof(int), 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_U, count * sizeof(double), 1, 1));
+    int *atoms = s->buffer[TBG_CUDA_AT_ATOMS].host, *heard = s->buffer[TBG_CUDA_AT_HEARD].host,
+        *first = s->buffer[TBG_CUDA_AT_FIRST].host, *feature_at = s->buffer[TBG_CUDA_AT_FEATURE_AT].host,
+        *pair_at = s->buffer[TBG_CUDA_AT_PAIR_AT].host, n_known = 0;
+    double *u = s->buffer[TBG_CUDA_AT_U].host;
     size_t all = 0, features = 0, pairs = 0;
     for (int b = 0; b < n; b++) {
         int at[2] = {0};
@@ -268,21 +217,21 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
             J->most_atoms = atoms[b];
         u[b] = J->time_u ? tbg_u_of_time(s->model->spec.graded_d, t[b]) : 0;
     }
-    TBG_TRY(ensure(s, FEATURES, features * sizeof(float), 1, 1));
-    TBG_TRY(ensure(s, BOND, pairs, 1, 1));
-    TBG_TRY(ensure(s, MEAN, pairs * sizeof(double), 1, 1));
-    TBG_TRY(ensure(s, WIDTH, pairs * sizeof(double), 1, 1));
-    TBG_TRY(ensure(s, X, 3 * all * sizeof(double), 1, 1));
-    float *f = s->buffer[FEATURES].host;
-    double *centred = s->buffer[X].host;
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_FEATURES, features * sizeof(float), 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_BOND, pairs, 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_MEAN, pairs * sizeof(double), 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_WIDTH, pairs * sizeof(double), 1, 1));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_X, 3 * all * sizeof(double), 1, 1));
+    float *f = s->buffer[TBG_CUDA_AT_FEATURES].host;
+    double *centred = s->buffer[TBG_CUDA_AT_X].host;
     for (int k = 0; k < n_known; k++) {
         const tbg_conditioning *m = s->known[k];
         const size_t nn = (size_t)m->n_atoms * (size_t)m->n_atoms, at = (size_t)s->known_at[2 * k + 1];
         for (size_t i = 0; i < (size_t)m->n_atoms * (size_t)m->n_features; i++)
             f[(size_t)s->known_at[2 * k] + i] = (float)m->node_features[i];
-        memcpy((unsigned char *)s->buffer[BOND].host + at, m->bond_class, nn);
-        memcpy((double *)s->buffer[MEAN].host + at, m->pair_mean, nn * sizeof(double));
-        memcpy((double *)s->buffer[WIDTH].host + at, m->pair_width, nn * sizeof(double));
+        memcpy((unsigned char *)s->buffer[TBG_CUDA_AT_BOND].host + at, m->bond_class, nn);
+        memcpy((double *)s->buffer[TBG_CUDA_AT_MEAN].host + at, m->pair_mean, nn * sizeof(double));
+        memcpy((double *)s->buffer[TBG_CUDA_AT_WIDTH].host + at, m->pair_width, nn * sizeof(double));
     }
     for (int b = 0; b < n; b++)
         for (int a = 0; a < 3; a++) {
@@ -296,20 +245,20 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     const struct {
         int k;
         size_t bytes;
-    } list[] = {{ATOMS, count * sizeof(int)},
-                {FIRST, count * sizeof(int)},
-                {HEARD, count * sizeof(int)},
-                {FEATURE_AT, count * sizeof(int)},
-                {PAIR_AT, count * sizeof(int)},
-                {FEATURES, features * sizeof(float)},
-                {BOND, pairs},
-                {MEAN, pairs * sizeof(double)},
-                {WIDTH, pairs * sizeof(double)},
-                {U, count * sizeof(double)},
-                {X, 3 * all * sizeof(double)}};
+    } list[] = {{TBG_CUDA_AT_ATOMS, count * sizeof(int)},
+                {TBG_CUDA_AT_FIRST, count * sizeof(int)},
+                {TBG_CUDA_AT_HEARD, count * sizeof(int)},
+                {TBG_CUDA_AT_FEATURE_AT, count * sizeof(int)},
+                {TBG_CUDA_AT_PAIR_AT, count * sizeof(int)},
+                {TBG_CUDA_AT_FEATURES, features * sizeof(float)},
+                {TBG_CUDA_AT_BOND, pairs},
+                {TBG_CUDA_AT_MEAN, pairs * sizeof(double)},
+                {TBG_CUDA_AT_WIDTH, pairs * sizeof(double)},
+                {TBG_CUDA_AT_U, count * sizeof(double)},
+                {TBG_CUDA_AT_X, 3 * all * sizeof(double)}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
-        TBG_TRY(send(s, list[k].k, s->buffer[list[k].k].host, list[k].bytes));
-    TBG_TRY(send(s, TIME, t, count * sizeof(double)));
+        TBG_TRY(tbg_cuda_send(s, list[k].k, s->buffer[list[k].k].host, list[k].bytes));
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_TIME, t, count * sizeof(double)));
     J->most_directions = kind == TBG_CUDA_DIVERGENCE ? TBG_CUDA_BLOCK : kind == TBG_CUDA_VELOCITY ? 0 : 1;
     J->room_bytes = tbg_cuda_room_size(J);
     const long tasks = kind == TBG_CUDA_DIVERGENCE
@@ -319,23 +268,23 @@ static int prepare(cuda *s, int kind, int n, const tbg_conditioning *const *mole
     J->n_blocks = tasks < blocks ? (int)tasks : blocks;
     while (J->n_blocks > 1 && J->room_bytes > most_room_bytes / (size_t)J->n_blocks)
         J->n_blocks = (J->n_blocks + 1) / 2;
-    TBG_TRY(ensure(s, ROOMS, J->room_bytes * (size_t)J->n_blocks, 0, 1));
-    J->w = s->buffer[W].device;
-    J->wt = s->buffer[WT].device;
-    J->half = s->buffer[HALF].device;
-    J->atoms = s->buffer[ATOMS].device;
-    J->heard = s->buffer[HEARD].device;
-    J->first = s->buffer[FIRST].device;
-    J->feature_at = s->buffer[FEATURE_AT].device;
-    J->pair_at = s->buffer[PAIR_AT].device;
-    J->features = s->buffer[FEATURES].device;
-    J->bond = s->buffer[BOND].device;
-    J->pair_mean = s->buffer[MEAN].device;
-    J->pair_width = s->buffer[WIDTH].device;
-    J->t = s->buffer[TIME].device;
-    J->u = s->buffer[U].device;
-    J->x = s->buffer[X].device;
-    J->rooms = s->buffer[ROOMS].device;
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_ROOMS, J->room_bytes * (size_t)J->n_blocks, 0, 1));
+    J->w = s->buffer[TBG_CUDA_AT_W].device;
+    J->wt = s->buffer[TBG_CUDA_AT_WT].device;
+    J->half = s->buffer[TBG_CUDA_AT_HALF].device;
+    J->atoms = s->buffer[TBG_CUDA_AT_ATOMS].device;
+    J->heard = s->buffer[TBG_CUDA_AT_HEARD].device;
+    J->first = s->buffer[TBG_CUDA_AT_FIRST].device;
+    J->feature_at = s->buffer[TBG_CUDA_AT_FEATURE_AT].device;
+    J->pair_at = s->buffer[TBG_CUDA_AT_PAIR_AT].device;
+    J->features = s->buffer[TBG_CUDA_AT_FEATURES].device;
+    J->bond = s->buffer[TBG_CUDA_AT_BOND].device;
+    J->pair_mean = s->buffer[TBG_CUDA_AT_MEAN].device;
+    J->pair_width = s->buffer[TBG_CUDA_AT_WIDTH].device;
+    J->t = s->buffer[TBG_CUDA_AT_TIME].device;
+    J->u = s->buffer[TBG_CUDA_AT_U].device;
+    J->x = s->buffer[TBG_CUDA_AT_X].device;
+    J->rooms = s->buffer[TBG_CUDA_AT_ROOMS].device;
     return TBG_OK;
 }
 
@@ -347,56 +296,56 @@ static size_t all_atoms(int n, const tbg_conditioning *const *molecule) {
 }
 
 /* Device memory of an output. */
-static int output(cuda *s, int k, size_t count, double **memory) {
-    TBG_TRY(ensure(s, k, count * sizeof(double), 0, 1));
+int tbg_cuda_output(tbg_cuda_state *s, int k, size_t count, double **memory) {
+    TBG_TRY(tbg_cuda_ensure(s, k, count * sizeof(double), 0, 1));
     *memory = s->buffer[k].device;
     return TBG_OK;
 }
 
-static int receive(cuda *s, int k, size_t count, double *to) {
+int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to) {
     return to ? s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double)) : TBG_OK;
 }
 
 static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                     const double *x, double *v) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
     TBG_TRY(prepare(s, TBG_CUDA_VELOCITY, n, molecule, t, x, &J));
     J.plain = 1; /* single precision throughout: solvers and likelihoods rest on velocities */
-    TBG_TRY(output(s, V, n3, &J.v));
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
     TBG_TRY(s->device->run(s->handle, &J));
-    return receive(s, V, n3, v);
+    return tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v);
 }
 
 static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                    const double *x, const double *x_dot, double *v, double *v_dot) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
     TBG_TRY(prepare(s, TBG_CUDA_TANGENT, n, molecule, t, x, &J));
-    TBG_TRY(send(s, X_DOT, x_dot, n3 * sizeof(double)));
-    J.x_dot = s->buffer[X_DOT].device;
-    TBG_TRY(output(s, V, n3, &J.v));
-    TBG_TRY(output(s, V_DOT, n3, &J.v_dot));
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_X_DOT, x_dot, n3 * sizeof(double)));
+    J.x_dot = s->buffer[TBG_CUDA_AT_X_DOT].device;
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V_DOT, n3, &J.v_dot));
     TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(receive(s, V, n3, v));
-    return receive(s, V_DOT, n3, v_dot);
+    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v));
+    return tbg_cuda_receive(s, TBG_CUDA_AT_V_DOT, n3, v_dot);
 }
 
 static int divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                       const double *x, double *v, double *answer) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
     TBG_TRY(prepare(s, TBG_CUDA_DIVERGENCE, n, molecule, t, x, &J));
-    TBG_TRY(output(s, V, n3, &J.v));
-    TBG_TRY(output(s, DIAGONAL, n3, &J.diagonal));
-    TBG_TRY(ensure(s, DIAGONAL, n3 * sizeof(double), 1, 0));
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_DIAGONAL, n3, &J.diagonal));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_DIAGONAL, n3 * sizeof(double), 1, 0));
     TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(receive(s, V, n3, v));
-    const double *diagonal = s->buffer[DIAGONAL].host;
-    TBG_TRY(receive(s, DIAGONAL, n3, s->buffer[DIAGONAL].host));
+    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v));
+    const double *diagonal = s->buffer[TBG_CUDA_AT_DIAGONAL].host;
+    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_DIAGONAL, n3, s->buffer[TBG_CUDA_AT_DIAGONAL].host));
     for (int b = 0; b < n; b++) {
         answer[b] = 0;
         for (int k = 0; k < 3 * molecule[b]->n_atoms; k++)
@@ -406,58 +355,58 @@ static int divergence(void *state, int n, const tbg_conditioning *const *molecul
 }
 
 /* Gradient slots of the job: zeroed; their sum: in double. */
-static int ask_gradient(cuda *s, tbg_cuda_job *J) {
+static int ask_gradient(tbg_cuda_state *s, tbg_cuda_job *J) {
     const size_t np = s->model->n_parameters, bytes = np * (size_t)J->n_blocks * sizeof(float);
-    TBG_TRY(ensure(s, SLOTS, bytes, 0, 1));
-    TBG_TRY(s->device->zero(s->handle, s->buffer[SLOTS].device, bytes));
-    J->slots = s->buffer[SLOTS].device;
-    return output(s, GRADIENT, np, &J->gradient);
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_SLOTS, bytes, 0, 1));
+    TBG_TRY(s->device->zero(s->handle, s->buffer[TBG_CUDA_AT_SLOTS].device, bytes));
+    J->slots = s->buffer[TBG_CUDA_AT_SLOTS].device;
+    return tbg_cuda_output(s, TBG_CUDA_AT_GRADIENT, np, &J->gradient);
+}
+
+int tbg_cuda_losses(tbg_cuda_state *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                    const double *x, const double *target, const double *weight, double *answer,
+                    int gradient) {
+    const size_t n3 = 3 * all_atoms(n, molecule);
+    tbg_cuda_job J;
+    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, n, molecule, t, x, &J));
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_TARGET, target, n3 * sizeof(double)));
+    J.target = s->buffer[TBG_CUDA_AT_TARGET].device;
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_WEIGHT, weight, (size_t)n * sizeof(double)));
+    J.weight = s->buffer[TBG_CUDA_AT_WEIGHT].device;
+    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_LOSS, (size_t)n, &J.loss));
+    if (gradient)
+        TBG_TRY(ask_gradient(s, &J));
+    TBG_TRY(s->device->run(s->handle, &J));
+    return tbg_cuda_receive(s, TBG_CUDA_AT_LOSS, (size_t)n, answer);
 }
 
 static int loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                 const double *target, const double *weight, double *answer, float *gradient) {
-    cuda *s = state;
-    const size_t n3 = 3 * all_atoms(n, molecule), np = s->model->n_parameters;
-    tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, n, molecule, t, x, &J));
-    TBG_TRY(send(s, TARGET, target, n3 * sizeof(double)));
-    J.target = s->buffer[TARGET].device;
-    TBG_TRY(send(s, WEIGHT, weight, (size_t)n * sizeof(double)));
-    J.weight = s->buffer[WEIGHT].device;
-    TBG_TRY(output(s, LOSS, (size_t)n, &J.loss));
-    if (gradient)
-        TBG_TRY(ask_gradient(s, &J));
-    TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(receive(s, LOSS, (size_t)n, answer));
-    if (!gradient)
-        return TBG_OK;
-    TBG_TRY(ensure(s, GRADIENT, np * sizeof(double), 1, 0));
-    const double *sum = s->buffer[GRADIENT].host;
-    TBG_TRY(receive(s, GRADIENT, np, s->buffer[GRADIENT].host));
-    for (size_t k = 0; k < np; k++)
-        gradient[k] = (float)sum[k];
-    return TBG_OK;
+    TBG_TRY(tbg_cuda_losses(state, n, molecule, t, x, target, weight, answer, gradient != NULL));
+    return gradient ? tbg_cuda_training.fetch_gradient(state, gradient) : TBG_OK;
 }
 
 static int vjp(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                const double *dv, double *dx, double *gradient) {
-    cuda *s = state;
+    tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
     TBG_TRY(prepare(s, TBG_CUDA_REVERSE, n, molecule, t, x, &J));
     J.plain = 1;
-    TBG_TRY(send(s, DV, dv, n3 * sizeof(double)));
-    J.dv = s->buffer[DV].device;
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_DV, dv, n3 * sizeof(double)));
+    J.dv = s->buffer[TBG_CUDA_AT_DV].device;
     if (dx)
-        TBG_TRY(output(s, DX, n3, &J.dx));
+        TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_DX, n3, &J.dx));
     if (gradient)
         TBG_TRY(ask_gradient(s, &J));
     TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(receive(s, DX, n3, dx));
-    return receive(s, GRADIENT, s->model->n_parameters, gradient);
+    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_DX, n3, dx));
+    return tbg_cuda_receive(s, TBG_CUDA_AT_GRADIENT, s->model->n_parameters, gradient);
 }
 
-const tbg_network_kernels tbg_network_cuda = {"cuda",     create_hardware, destroy, refresh, velocity,
-                                              divergence, tangent,         loss,    vjp,     describe};
+const tbg_network_kernels tbg_network_cuda = {"cuda",   create_hardware, destroy,           refresh,
+                                              velocity, divergence,      tangent,           loss,
+                                              vjp,      describe,        &tbg_cuda_training};
 const tbg_network_kernels tbg_network_cuda_emulation = {
-    "cuda-emulation", create_emulation, destroy, refresh, velocity, divergence, tangent, loss, vjp, describe};
+    "cuda-emulation", create_emulation,  destroy, refresh, velocity, divergence, tangent, loss, vjp,
+    describe,         &tbg_cuda_training};

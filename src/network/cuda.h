@@ -6,6 +6,7 @@
  */
 #ifndef TBG_NETWORK_CUDA_H
 #define TBG_NETWORK_CUDA_H
+#include "network/adam.h"
 #include <stddef.h>
 
 /* Offsets of a layer's tensors in the parameter vector. */
@@ -46,6 +47,30 @@ typedef struct {
     size_t room_bytes;
 } tbg_cuda_job;
 
+/* A step of an optimiser, cuda_update.h: a block a tensor. */
+enum { TBG_CUDA_PARTS = 64 }; /* of a sum */
+typedef struct {
+    int rows, columns, offset;
+    int n[2];                       /* length of a rotated side, else 0 */
+    size_t covariance[2], basis[2]; /* among the bases */
+    size_t scratch, wide, order;    /* where its own part of these arrays begins */
+} tbg_cuda_tensor;
+
+typedef struct {
+    int n_tensors, only_squares, refine;
+    tbg_adam_constants constants;
+    /* Device memory. */
+    const tbg_cuda_tensor *tensors;
+    const double *gradient;
+    float *w, *wt, *m, *v, *ema, *bases; /* ema may be NULL */
+    unsigned short *half;
+    float *scratch;  /* four times a rotated tensor */
+    double *wide;    /* of its longest side, n: 2 n n + 2 n */
+    int *order;      /* of its sides */
+    double *part;    /* [n_tensors][TBG_CUDA_PARTS] */
+    double *squares; /* [n_tensors] */
+} tbg_cuda_update;
+
 /* Runs blocks. Functions return TBG_OK or an error status with its message set. */
 typedef struct {
     const char *name;
@@ -58,6 +83,8 @@ typedef struct {
     int (*download)(void *device, void *to, const void *from, size_t bytes);
     int (*zero)(void *device, void *memory, size_t bytes);
     int (*run)(void *device, const tbg_cuda_job *job); /* all blocks, then the sum of the slots, in order */
+    int (*update)(void *device,
+                  const tbg_cuda_update *update); /* may return before it is done; copies wait */
 } tbg_cuda_device;
 
 #ifdef __cplusplus

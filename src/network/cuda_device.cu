@@ -3,6 +3,7 @@
  * errors of the runtime become messages. */
 #include "network/cuda.h"
 #include "network/cuda_run.h"
+#include "network/cuda_update.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -57,6 +58,10 @@ __global__ void sum_slots(int n, int n_slots, const float *slots, double *sum) {
     for (int b = 0; b < n_slots; b++)
         total += (double)slots[(size_t)b * n + k];
     sum[k] = total;
+}
+
+__global__ void __launch_bounds__(512) update_kernel(const __grid_constant__ tbg_cuda_update U) {
+    update_block(&U, (int)blockIdx.x);
 }
 
 extern "C" int tbg_cuda_present(void) {
@@ -150,5 +155,10 @@ static int run(void *device, const tbg_cuda_job *J) {
     return e ? e : check(cudaStreamSynchronize(h->stream), "kernel");
 }
 
-extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",  open_device, close_device, blocks, allocate,
-                                                      release, upload,      download,     zero,   run};
+static int update(void *device, const tbg_cuda_update *u) {
+    update_kernel<<<u->n_tensors, 512, 0, ((hardware *)device)->stream>>>(*u);
+    return check(cudaGetLastError(), "launch of the optimiser");
+}
+
+extern "C" const tbg_cuda_device tbg_cuda_hardware = {
+    "cuda", open_device, close_device, blocks, allocate, release, upload, download, zero, run, update};

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "network/cuda.h"
 #include "network/cuda_run.h"
+#include "network/cuda_update.h"
 #include "tbg/status.h"
 
 #include <stdio.h>
@@ -67,8 +68,16 @@ static int run(void *device, const tbg_cuda_job *job) {
     return TBG_OK;
 }
 
-const tbg_cuda_device tbg_cuda_emulation = {"cuda-emulation", open_device, close_device, blocks, allocate,
-                                            release,          copy,        copy,         zero,   run};
+static int update(void *device, const tbg_cuda_update *u) {
+    (void)device;
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < u->n_tensors; i++)
+        update_block(u, i);
+    return TBG_OK;
+}
+
+const tbg_cuda_device tbg_cuda_emulation = {
+    "cuda-emulation", open_device, close_device, blocks, allocate, release, copy, copy, zero, run, update};
 
 size_t tbg_cuda_room_size(const tbg_cuda_job *job) {
     static char anchor[128]; /* addresses are formed from it, and never used */

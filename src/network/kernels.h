@@ -2,7 +2,17 @@
  * place. Signatures are those of network.h with the backend's own state in place of the session. */
 #ifndef TBG_NETWORK_KERNELS_H
 #define TBG_NETWORK_KERNELS_H
-#include "tbg/network.h"
+#include "network/update.h"
+
+typedef struct {
+    int (*gradient)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                    const double *x, const double *target, const double *weight, double *loss,
+                    double *squares);
+    int (*fetch_gradient)(void *state, float *gradient);
+    int (*place)(void *state, const tbg_optimizer_arrays *arrays);
+    int (*step)(void *state, const tbg_adam_constants *constants, int refine);
+    int (*fetch)(void *state, float *weights, const tbg_optimizer_arrays *arrays);
+} tbg_network_update;
 
 typedef struct {
     const char *name;
@@ -20,6 +30,7 @@ typedef struct {
     int (*vjp)(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                const double *dv, double *dx, double *gradient);
     const char *(*describe)(const void *state); /* name with the instruction set or device, or NULL: `name` */
+    const tbg_network_update *update;           /* steps on a device, update.h; NULL: it has none */
 } tbg_network_kernels;
 
 extern const tbg_network_kernels tbg_network_reference;      /* reference.c */

@@ -286,16 +286,25 @@ int tbg_network_tangent(tbg_session *s, int n, const tbg_conditioning *const *mo
     return TBG_OK;
 }
 
-int tbg_network_loss(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+/* Losses with the gradient (NULL: without), or, where squares are asked for, with the gradient on the device.
+ */
+static int find_loss(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
                      const double *x, const double *target, const double *weight, double *loss,
-                     float *gradient) {
+                     float *gradient, double *squares) {
+    return squares ? s->kernels->update->gradient(s->state, n, molecule, t, x, target, weight, loss, squares)
+                   : s->kernels->loss(s->state, n, molecule, t, x, target, weight, loss, gradient);
+}
+
+static int loss_of_all(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                       const double *x, const double *target, const double *weight, double *loss,
+                       float *gradient, double *squares) {
     extended e;
     TBG_TRY(check(s, n, molecule));
     if (!n && gradient)
         memset(gradient, 0, s->model->n_parameters * sizeof *gradient);
     TBG_TRY(extend(s, n, molecule, x, 0, &e));
     if (!e.size)
-        return n ? s->kernels->loss(s->state, n, molecule, t, x, target, weight, loss, gradient) : TBG_OK;
+        return n ? find_loss(s, n, molecule, t, x, target, weight, loss, gradient, squares) : TBG_OK;
     double *all = e.a;
     for (int b = 0; b < n; b++) {
         size_t atoms = 3 * (size_t)molecule[b]->n_atoms;
@@ -304,7 +313,43 @@ int tbg_network_loss(tbg_session *s, int n, const tbg_conditioning *const *molec
         target += atoms;
         all += width(molecule[b]);
     }
-    return s->kernels->loss(s->state, n, e.molecule, t, e.x, e.a, weight, loss, gradient);
+    return find_loss(s, n, e.molecule, t, e.x, e.a, weight, loss, gradient, squares);
+}
+
+int tbg_network_loss(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                     const double *x, const double *target, const double *weight, double *loss,
+                     float *gradient) {
+    return loss_of_all(s, n, molecule, t, x, target, weight, loss, gradient, NULL);
+}
+
+/* ---- steps on the device ---- */
+
+int tbg_session_steps(const tbg_session *s) {
+    return s->kernels->update != NULL;
+}
+
+int tbg_session_gradient(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                         const double *x, const double *target, const double *weight, double *loss,
+                         double *squares) {
+    if (n < 1)
+        return tbg_fail(TBG_INPUT, "the gradient of %d molecules", n);
+    return loss_of_all(s, n, molecule, t, x, target, weight, loss, NULL, squares);
+}
+
+int tbg_session_fetch_gradient(tbg_session *s, float *gradient) {
+    return s->kernels->update->fetch_gradient(s->state, gradient);
+}
+
+int tbg_session_place(tbg_session *s, const tbg_optimizer_arrays *arrays) {
+    return s->kernels->update->place(s->state, arrays);
+}
+
+int tbg_session_step(tbg_session *s, const tbg_adam_constants *constants, int refine) {
+    return s->kernels->update->step(s->state, constants, refine);
+}
+
+int tbg_session_fetch(tbg_session *s, float *weights, const tbg_optimizer_arrays *arrays) {
+    return s->kernels->update->fetch(s->state, weights, arrays);
 }
 
 int tbg_network_vjp(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,

@@ -2,6 +2,7 @@
  * the data set, f frame of a molecule, k iteration. */
 #ifndef TBG_TRAINING_INTERNAL_H
 #define TBG_TRAINING_INTERNAL_H
+#include "network/update.h"
 #include "tbg/random.h"
 #include "tbg/training.h"
 #include <jansson.h>
@@ -144,6 +145,14 @@ void tbg_optimizer_free(tbg_optimizer *o);
 double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads);
 void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *step, float *weights,
                           const float *gradient, int threads);
+/* Constants of the next step, which is counted. */
+tbg_adam_constants tbg_optimizer_next(tbg_optimizer *o, const tbg_optimizer_step *step);
+/* The same by the session's device (update.h): counts the step. Fails where the optimiser is not placed. */
+int tbg_optimizer_update_on(tbg_optimizer *o, const tbg_optimizer_step *step, tbg_session *session);
+/* Whether a step with these sums of squares, [n_tensors], can be made there: no basis must be found first. */
+int tbg_optimizer_ready(const tbg_optimizer *o, int n_tensors, const double *squares);
+/* Its arrays as the device takes them; they stay the optimiser's. */
+tbg_optimizer_arrays tbg_optimizer_arrays_of(const tbg_optimizer *o);
 /* EMA decay of update number `steps` (1, 2, ...): min(decay, steps / (steps + 9)), so that the average
  * forgets the initial weights at once. */
 double tbg_ema_decay(double decay, int64_t steps);
@@ -151,9 +160,6 @@ double tbg_learning_rate(const tbg_training_config *config, int64_t iteration, i
                          double iterations_per_epoch);
 
 /* optimizer_simd.c */
-typedef struct {
-    float lr, beta1, beta2, epsilon, decay, l2, ema, c1, c2, gradient_scale;
-} tbg_adam_constants; /* decay: decoupled, times lr already; c1, c2: 1 / bias corrections; ema: 1 - decay */
 typedef struct {
     void (*update)(size_t n, const tbg_adam_constants *c, float *w, float *m, float *v, float *ema,
                    const float *g);
@@ -169,6 +175,9 @@ void tbg_soap_update(tbg_soap *soap, tbg_optimizer *o, const tbg_adam_constants 
                      const float *gradient, int threads);
 /* Covariances and bases of all tensors, [*n], for checkpoints. */
 float *tbg_soap_state(const tbg_soap *soap, size_t *n);
+/* [n_tensors] lengths of the sides that are rotated; steps between refreshed bases. */
+int (*tbg_soap_rotated(const tbg_soap *soap))[2];
+int tbg_soap_every(const tbg_soap *soap);
 /* Basis vectors of the rows (side 0) or columns (1) of a tensor as rows [n][n], and its covariance (NULL: not
  * wanted); NULL where that side is not rotated. All zero before the first gradient. */
 const float *tbg_soap_basis(const tbg_soap *soap, int tensor, int side, const float **covariance);

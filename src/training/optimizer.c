@@ -63,12 +63,10 @@ double tbg_optimizer_norm(tbg_optimizer *o, const float *gradient, int threads) 
     return sqrt(sum);
 }
 
-void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *weights,
-                          const float *gradient, int threads) {
-    const tbg_optimizer_kernels *table = kernels();
+tbg_adam_constants tbg_optimizer_next(tbg_optimizer *o, const tbg_optimizer_step *s) {
     o->steps++;
     double k = (double)o->steps;
-    tbg_adam_constants c = {
+    return (tbg_adam_constants){
         .lr = (float)s->learning_rate,
         .beta1 = (float)s->beta1,
         .beta2 = (float)s->beta2,
@@ -80,6 +78,12 @@ void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *
         .c2 = (float)(1 / (1 - pow(s->beta2, k))),
         .gradient_scale = (float)s->gradient_scale,
     };
+}
+
+void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *weights,
+                          const float *gradient, int threads) {
+    const tbg_optimizer_kernels *table = kernels();
+    const tbg_adam_constants c = tbg_optimizer_next(o, s);
     if (o->soap) {
         tbg_soap_update(o->soap, o, &c, weights, gradient, threads);
         return;
@@ -91,6 +95,38 @@ void tbg_optimizer_update(tbg_optimizer *o, const tbg_optimizer_step *s, float *
         table->update(n, &c, weights + first, o->m + first, o->v + first, o->ema ? o->ema + first : NULL,
                       gradient + first);
     }
+}
+
+int tbg_optimizer_update_on(tbg_optimizer *o, const tbg_optimizer_step *s, tbg_session *session) {
+    const tbg_adam_constants c = tbg_optimizer_next(o, s);
+    const int every = o->soap ? tbg_soap_every(o->soap) : 0;
+    return tbg_session_step(session, &c, every && o->steps % every == 0);
+}
+
+int tbg_optimizer_ready(const tbg_optimizer *o, int n_tensors, const double *squares) {
+    if (!o->soap)
+        return 1;
+    int(*rotated)[2] = tbg_soap_rotated(o->soap);
+    for (int i = 0; i < n_tensors; i++) {
+        int known = !(squares[i] > 0) || (!rotated[i][0] && !rotated[i][1]);
+        for (int k = 0; k < 2 && !known; k++) {
+            const float *basis = tbg_soap_basis(o->soap, i, k, NULL);
+            for (int j = 0; j < rotated[i][k] && !known; j++) /* no basis vector is zero */
+                known = basis[j] != 0;
+        }
+        if (!known)
+            return 0;
+    }
+    return 1;
+}
+
+tbg_optimizer_arrays tbg_optimizer_arrays_of(const tbg_optimizer *o) {
+    tbg_optimizer_arrays a = {.m = o->m, .v = o->v, .ema = o->ema};
+    if (o->soap) {
+        a.rotated = tbg_soap_rotated(o->soap);
+        a.bases = tbg_soap_state(o->soap, &a.n_bases);
+    }
+    return a;
 }
 
 double tbg_ema_decay(double decay, int64_t steps) {

@@ -22,8 +22,6 @@
 
 #define LONGEST 512
 #define SWEEPS 30
-#define ROUNDING 1e-6 /* of the gradient's norm: what is smaller in rotated coordinates is rounding */
-#define SHIFT 1e-8    /* of the mean eigenvalue: basis vectors without gradient stay where they are */
 
 TBG_SIMD_DECLARE(const tbg_soap_kernels, tbg_soap_kernels);
 TBG_SIMD_DECLARE(const tbg_optimizer_kernels, tbg_optimizer_kernels);
@@ -51,6 +49,7 @@ struct tbg_soap {
     const tbg_optimizer_kernels *adam;
     int n, every, threads;
     matrix *matrices;
+    int (*rotated)[2]; /* [n] lengths of sides */
     float *state;
     size_t n_state;
     char *memory;
@@ -74,7 +73,8 @@ static int set_up(tbg_soap *s, const tbg_parameter *tensors) {
     size_t most = 1, longest = 1, rotated = 1;
     s->matrices = TBG_NEW(matrix, s->n);
     s->workspaces = TBG_NEW(workspace, s->threads);
-    if (!s->matrices || !s->workspaces)
+    s->rotated = tbg_alloc((size_t)s->n, sizeof *s->rotated);
+    if (!s->matrices || !s->workspaces || !s->rotated)
         return TBG_FAILED;
     for (int i = 0; i < s->n; i++) {
         matrix *t = &s->matrices[i];
@@ -86,7 +86,7 @@ static int set_up(tbg_soap *s, const tbg_parameter *tensors) {
         for (int k = 0; k < 2 && s->every && tensors[i].rank == 2 && length[0] > 1 && length[1] > 1; k++)
             if (length[k] <= LONGEST) {
                 size_t n = (size_t)length[k];
-                t->sides[k].n = length[k];
+                t->sides[k].n = s->rotated[i][k] = length[k];
                 s->n_state += 2 * n * n;
                 rotated = n > rotated ? n : rotated;
             }
@@ -142,6 +142,7 @@ void tbg_soap_free(tbg_soap *s) {
     if (!s)
         return;
     free(s->matrices);
+    free(s->rotated);
     free(s->workspaces);
     free(s->state);
     free(s->memory);
@@ -151,6 +152,14 @@ void tbg_soap_free(tbg_soap *s) {
 float *tbg_soap_state(const tbg_soap *s, size_t *n) {
     *n = s->n_state;
     return s->state;
+}
+
+int (*tbg_soap_rotated(const tbg_soap *s))[2] {
+    return s->rotated;
+}
+
+int tbg_soap_every(const tbg_soap *s) {
+    return s->every;
 }
 
 const float *tbg_soap_basis(const tbg_soap *s, int tensor, int k, const float **covariance) {
@@ -269,7 +278,7 @@ static void refine(const tbg_soap_kernels *kernels, side *one, workspace *w, int
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
             size_t from = (size_t)order[i] * n + j;
-            w->p[i * n + j] = product[from] / mean + SHIFT * one->basis[from];
+            w->p[i * n + j] = product[from] / mean + TBG_SOAP_SHIFT * one->basis[from];
         }
     orthonormalise(kernels, n, w->p, w->q, w->scale);
     for (size_t i = 0; i < n * n; i++)
@@ -346,7 +355,7 @@ static void step(const tbg_soap *s, matrix *t, workspace *w, const tbg_adam_cons
     double square = remember(kernels, c, t, w);
     if (rotated) {
         tbg_adam_constants in_bases = *c;
-        in_bases.epsilon += (float)(ROUNDING * sqrt(square * c->c2));
+        in_bases.epsilon += (float)(TBG_SOAP_ROUNDING * sqrt(square * c->c2));
         kernels->average(t->n, 1 - c->beta1, w->g, m);
         turn(kernels, t, 0, m, w->z, w->x, w->panel);
         turn(kernels, t, 0, w->g, w->z, w->y, w->panel);

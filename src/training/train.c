@@ -31,6 +31,8 @@ struct tbg_trainer {
     tbg_training_batch batch, validation_batch;
     tbg_ahead *ahead;       /* where a device computes, so that the processor is free; else NULL */
     float *gradient, *kept; /* [n_parameters] */
+    int placed;             /* weights and optimiser are on the session's device */
+    double *squares;        /* [n_tensors] of the gradient there */
     tbg_training_state state;
     json_t *description, *initial_story; /* the latter: of the model that fine-tuning starts from, or NULL */
     int64_t iterations;
@@ -62,6 +64,7 @@ void tbg_trainer_free(tbg_trainer *t) {
     json_decref(t->initial_story);
     free(t->gradient);
     free(t->kept);
+    free(t->squares);
     free(t->checkpoint);
     free(t->last);
     free(t->best);
@@ -189,7 +192,8 @@ static int set_up(tbg_trainer *t) {
                                           &t->validation_batch));
     t->gradient = TBG_NEW(float, t->model->n_parameters);
     t->kept = TBG_NEW(float, t->model->n_parameters);
-    if (!t->gradient || !t->kept)
+    t->squares = TBG_NEW(double, t->model->n_tensors);
+    if (!t->gradient || !t->kept || !t->squares)
         return TBG_FAILED;
     t->recipe = (tbg_batch_recipe){.composition = c->composition,
                                    .time_sampling = c->time_sampling,
@@ -272,7 +276,16 @@ static int write_model(tbg_trainer *t, const char *path) {
     return status;
 }
 
+/* Weights and optimiser as they are on the session's device, if they are there; they stay there as well. */
+static int fetch(tbg_trainer *t) {
+    if (!t->placed)
+        return TBG_OK;
+    const tbg_optimizer_arrays arrays = tbg_optimizer_arrays_of(&t->optimizer);
+    return tbg_session_fetch(t->session, t->model->values, &arrays);
+}
+
 static int save(tbg_trainer *t) {
+    TBG_TRY(fetch(t));
     TBG_TRY(tbg_checkpoint_write(t->checkpoint, t->model, &t->optimizer, &t->state, t->description,
                                  t->config->text));
     return write_model(t, t->last);
@@ -307,6 +320,7 @@ static int validate(tbg_trainer *t) {
     size_t bytes = t->model->n_parameters * sizeof(float);
     tbg_batch_recipe recipe = t->recipe;
     recipe.time_stratified = 1;
+    TBG_TRY(fetch(t));
     TBG_TRY(tbg_training_batch_fill(&recipe, &t->validation, TBG_VALIDATION_ADDRESS, t->threads,
                                     &t->validation_batch));
     TBG_TRY(mean_loss(t, &t->raw_loss, t->bins));
@@ -357,6 +371,45 @@ static int write_log(tbg_trainer *t, int validated, double rate, double window) 
 
 /* ---- the loop ---- */
 
+/* Losses of the batch and their gradient, on the device where the session has one; its norm. */
+static int find_gradient(tbg_trainer *t, double *norm) {
+    tbg_training_batch *b = &t->batch;
+    if (!tbg_session_steps(t->session)) {
+        TBG_TRY(tbg_network_loss(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss,
+                                 t->gradient));
+        *norm = tbg_optimizer_norm(&t->optimizer, t->gradient, t->threads);
+        return TBG_OK;
+    }
+    TBG_TRY(tbg_session_gradient(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss,
+                                 t->squares));
+    double sum = 0;
+    for (int i = 0; i < t->model->n_tensors; i++)
+        sum += t->squares[i];
+    *norm = sqrt(sum);
+    return TBG_OK;
+}
+
+/* The optimiser's step: on the device, but for steps that find first bases (SOAP), which are made here. */
+static int use_gradient(tbg_trainer *t, const tbg_optimizer_step *update) {
+    if (tbg_session_steps(t->session)) {
+        if (tbg_optimizer_ready(&t->optimizer, t->model->n_tensors, t->squares)) {
+            const tbg_optimizer_arrays arrays = tbg_optimizer_arrays_of(&t->optimizer);
+            if (!t->placed)
+                TBG_TRY(tbg_session_place(t->session, &arrays));
+            t->placed = 1;
+            return tbg_optimizer_update_on(&t->optimizer, update, t->session);
+        }
+        TBG_TRY(fetch(t));
+        t->placed = 0;
+        TBG_TRY(tbg_session_fetch_gradient(t->session, t->gradient));
+    }
+    tbg_optimizer_update(&t->optimizer, update, t->model->values, t->gradient, t->threads);
+    double before = tbg_seconds();
+    TBG_TRY(tbg_session_refresh(t->session));
+    t->network_seconds += tbg_seconds() - before;
+    return TBG_OK;
+}
+
 static int step(tbg_trainer *t, double *rate) {
     const tbg_training_config *c = t->config;
     tbg_training_state *s = &t->state;
@@ -368,14 +421,13 @@ static int step(tbg_trainer *t, double *rate) {
     } else
         TBG_TRY(tbg_training_batch_fill(&t->recipe, &t->data, address, t->threads, b));
     double before = tbg_seconds();
-    TBG_TRY(tbg_network_loss(t->session, b->n, b->molecule, b->t, b->x, b->target, b->weight, b->loss,
-                             t->gradient));
+    double norm;
+    TBG_TRY(find_gradient(t, &norm));
     t->network_seconds += tbg_seconds() - before;
     double loss = 0;
     for (int i = 0; i < b->n; i++)
         loss += b->loss[i];
     loss /= b->n;
-    double norm = tbg_optimizer_norm(&t->optimizer, t->gradient, t->threads);
     *rate = tbg_learning_rate(c, s->iteration, t->iterations, t->iterations_per_epoch);
     s->iteration++;
     s->molecules += b->n;
@@ -405,11 +457,7 @@ static int step(tbg_trainer *t, double *rate) {
                                  .ema = c->ema,
                                  .decoupled = c->optimizer != TBG_OPTIMIZER_ADAM,
                                  .gradient_scale = c->clip > 0 && norm > c->clip ? c->clip / norm : 1};
-    tbg_optimizer_update(&t->optimizer, &update, t->model->values, t->gradient, t->threads);
-    before = tbg_seconds();
-    TBG_TRY(tbg_session_refresh(t->session));
-    t->network_seconds += tbg_seconds() - before;
-    return TBG_OK;
+    return use_gradient(t, &update);
 }
 
 static int loop(tbg_trainer *t, tbg_training_end *end) {

@@ -100,12 +100,17 @@ static tbg_training_config *configure(const char *text) {
     return c;
 }
 
+static const char *backend; /* NULL: the configuration's */
+
 static tbg_training_result run(const tbg_training_config *c, const char *directory, int resume,
                                int64_t iterations, int threads, float **weights) {
     tbg_trainer *t = NULL;
     tbg_training_result r;
-    tbg_training_options o = {
-        .directory = directory, .resume = resume, .iterations = iterations, .threads = threads};
+    tbg_training_options o = {.directory = directory,
+                              .resume = resume,
+                              .iterations = iterations,
+                              .threads = threads,
+                              .backend = backend};
     assert_ok(tbg_trainer_create(c, &o, &t));
     assert_ok(tbg_trainer_run(t, &r));
     if (weights) {
@@ -184,7 +189,8 @@ static void resumed_equals_uninterrupted_with(const char *config) {
         tbg_trainer *t = NULL;
         char parts[512];
         strcpy(parts, in("parts"));
-        tbg_training_options o = {.directory = parts, .resume = 1, .minutes = 1e-9, .threads = 1};
+        tbg_training_options o = {
+            .directory = parts, .resume = 1, .minutes = 1e-9, .threads = 1, .backend = backend};
         assert_ok(tbg_trainer_create(c, &o, &t));
         assert_ok(tbg_trainer_run(t, &part));
         tbg_trainer_free(t);
@@ -246,6 +252,17 @@ static void resumed_soap_equals_uninterrupted(void **state) {
     assert_int_equal(tbg_trainer_create(c, &o, &t), TBG_INPUT);
     assert_non_null(strstr(tbg_message(), "refresh_bases"));
     tbg_training_config_free(c);
+}
+
+/* Steps on the (emulated) device: the first of SOAP is the processor's, and so is each after which one goes
+ * on. */
+static void resumed_on_a_device(void **state) {
+    (void)state;
+    backend = "cuda-emulation";
+    resumed_equals_uninterrupted_with(base_text);
+    resumed_equals_uninterrupted_with(
+        changed("  optimizer: adamw\n", "  optimizer: soap\n  refresh_bases: 3\n"));
+    backend = NULL;
 }
 
 /* The model file tells its story and can be loaded; training has changed the weights and lowered the loss. */
@@ -425,6 +442,7 @@ static void learns(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_equals_uninterrupted),
                                        cmocka_unit_test(resumed_soap_equals_uninterrupted),
+                                       cmocka_unit_test(resumed_on_a_device),
                                        cmocka_unit_test(pieces_on_a_device_equal_the_run),
                                        cmocka_unit_test(model_file),
                                        cmocka_unit_test(fine_tuning),

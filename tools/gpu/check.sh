@@ -30,6 +30,7 @@ for what in "$@"; do
     test)
         step emulation 60 "$build/test_cuda_emulation"
         step correctness 120 "$build/test_cuda"
+        step steps 60 "$build/test_device_steps"
         ;;
     sanitize)
         for tool in memcheck racecheck initcheck synccheck; do
