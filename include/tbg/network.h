@@ -142,6 +142,11 @@ const char *tbg_session_backend(const tbg_session *session); /* for example "cpu
 /* v: assigned. */
 int tbg_network_velocity(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
                          const double *x, double *v);
+/* The velocity to whatever precision is fastest on the backend (CUDA: bf16 factors), for proposals: of one
+ * configuration it is always the same on one machine and backend, and how good it is costs efficiency only.
+ */
+int tbg_network_drift(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                      const double *x, double *v);
 /* Velocity and exact divergence (trace of dv/dx over all 3 n_atoms directions). v: assigned or NULL.
  * divergence: [n]. */
 int tbg_network_divergence(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,

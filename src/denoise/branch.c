@@ -56,7 +56,7 @@ static int find_means(const tbg_branching *b, int k, long n, const double *y, sc
     if (tbg_interrupted())
         return tbg_fail(TBG_FAILED, "interrupted");
     place(b, k, n, y, w);
-    TBG_TRY(tbg_network_velocity(b->session, (int)n, w->list, w->t, w->x, w->v));
+    TBG_TRY(tbg_network_drift(b->session, (int)n, w->list, w->t, w->x, w->v));
     for (size_t c = 0; c < (size_t)n * n3; c++)
         w->v[c] = rho * y[c] + (1 - rho) * (w->x[c] + (1 - t) * w->v[c]);
     return TBG_OK;

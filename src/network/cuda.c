@@ -306,16 +306,26 @@ int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to) {
     return to ? s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double)) : TBG_OK;
 }
 
-static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
-                    const double *x, double *v) {
-    tbg_cuda_state *s = state;
+static int velocity_of(tbg_cuda_state *s, int plain, int n, const tbg_conditioning *const *molecule,
+                       const double *t, const double *x, double *v) {
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
     TBG_TRY(prepare(s, TBG_CUDA_VELOCITY, n, molecule, t, x, &J));
-    J.plain = 1; /* single precision throughout: solvers and likelihoods rest on velocities */
+    J.plain |= plain;
     TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
     TBG_TRY(s->device->run(s->handle, &J));
     return tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v);
+}
+
+/* Single precision throughout: solvers and likelihoods rest on velocities. */
+static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                    const double *x, double *v) {
+    return velocity_of(state, 1, n, molecule, t, x, v);
+}
+
+static int drift(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                 const double *x, double *v) {
+    return velocity_of(state, 0, n, molecule, t, x, v);
 }
 
 static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
@@ -404,9 +414,9 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
     return tbg_cuda_receive(s, TBG_CUDA_AT_GRADIENT, s->model->n_parameters, gradient);
 }
 
-const tbg_network_kernels tbg_network_cuda = {"cuda",   create_hardware, destroy,           refresh,
-                                              velocity, divergence,      tangent,           loss,
-                                              vjp,      describe,        &tbg_cuda_training};
+const tbg_network_kernels tbg_network_cuda = {
+    "cuda",   create_hardware,    destroy, refresh, velocity, divergence, tangent, loss, vjp,
+    describe, &tbg_cuda_training, drift};
 const tbg_network_kernels tbg_network_cuda_emulation = {
-    "cuda-emulation", create_emulation,  destroy, refresh, velocity, divergence, tangent, loss, vjp,
-    describe,         &tbg_cuda_training};
+    "cuda-emulation", create_emulation,   destroy, refresh, velocity, divergence, tangent, loss, vjp,
+    describe,         &tbg_cuda_training, drift};

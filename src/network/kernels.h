@@ -31,6 +31,8 @@ typedef struct {
                const double *dv, double *dx, double *gradient);
     const char *(*describe)(const void *state); /* name with the instruction set or device, or NULL: `name` */
     const tbg_network_update *update;           /* steps on a device, update.h; NULL: it has none */
+    int (*drift)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                 const double *x, double *v); /* a faster and rougher velocity; NULL: it has none */
 } tbg_network_kernels;
 
 extern const tbg_network_kernels tbg_network_reference;      /* reference.c */

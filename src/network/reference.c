@@ -273,4 +273,6 @@ const tbg_network_kernels tbg_network_reference = {"reference",
                                                    reference_loss,
                                                    reference_vjp,
                                                    NULL,
+                                                   NULL,
+                                                   NULL,
                                                    NULL};

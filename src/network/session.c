@@ -184,16 +184,29 @@ static void project_batch(int n, const tbg_conditioning *const *molecule, const 
     }
 }
 
-int tbg_network_velocity(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
-                         const double *x, double *v) {
+typedef int velocity_of(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
+                        const double *x, double *v);
+
+static int velocity_by(velocity_of *kernel, tbg_session *s, int n, const tbg_conditioning *const *molecule,
+                       const double *t, const double *x, double *v) {
     extended e;
     TBG_TRY(check(s, n, molecule));
     TBG_TRY(extend(s, n, molecule, x, 0, &e));
     if (!e.size)
-        return n ? s->kernels->velocity(s->state, n, molecule, t, x, v) : TBG_OK;
-    TBG_TRY(s->kernels->velocity(s->state, n, e.molecule, t, e.x, e.a));
+        return n ? kernel(s->state, n, molecule, t, x, v) : TBG_OK;
+    TBG_TRY(kernel(s->state, n, e.molecule, t, e.x, e.a));
     project_batch(n, molecule, e.a, v);
     return TBG_OK;
+}
+
+int tbg_network_velocity(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                         const double *x, double *v) {
+    return velocity_by(s->kernels->velocity, s, n, molecule, t, x, v);
+}
+
+int tbg_network_drift(tbg_session *s, int n, const tbg_conditioning *const *molecule, const double *t,
+                      const double *x, double *v) {
+    return velocity_by(s->kernels->drift ? s->kernels->drift : s->kernels->velocity, s, n, molecule, t, x, v);
 }
 
 /* tr(P (u_x + u_s ds/dx)) from the trace over atoms and sites and the columns of the sites' directions d

@@ -6,7 +6,8 @@
 
 static const double tensor_loss_tolerance = 0.02;
 static const double tensor_gradient_tolerance = 0.03;
-static double worst_tensor;
+static const double tensor_drift_tolerance = 0.02; /* of the velocity's norm */
+static double worst_tensor, worst_drift;
 
 /* Norm of the error, tensor by tensor. */
 static double gradient_norm_error(const tbg_model *m, const float *got, const double *want) {
@@ -42,6 +43,20 @@ static void tensor_path(const char *backend, const variant *q, const setup *s) {
            e = gradient_norm_error(s->model, gradient, s->want.g);
     if (!(e <= worst_tensor))
         worst_tensor = e;
+    double error = 0, size = 0, *v = calloc(2 * 3 * (size_t)q->atoms, sizeof *v), *again = v + 3 * q->atoms;
+    assert_ok(tbg_network_drift(session, 1, &c, &s->t, s->x, v));
+    assert_ok(tbg_network_drift(session, 1, &c, &s->t, s->x, again));
+    assert_memory_equal(v, again, 3 * (size_t)q->atoms * sizeof *v);
+    for (int k = 0; k < 3 * q->atoms; k++) {
+        error += (v[k] - s->want.v[k]) * (v[k] - s->want.v[k]);
+        size += s->want.v[k] * s->want.v[k];
+    }
+    free(v);
+    if (!(sqrt(error / size) <= worst_drift))
+        worst_drift = sqrt(error / size);
+    if (!(sqrt(error / size) <= tensor_drift_tolerance))
+        fail_msg("tensor path: drift %g; %d atoms, H %d, L %d", sqrt(error / size), q->atoms, q->hidden,
+                 q->layers);
     if (!(of_loss <= tensor_loss_tolerance && e <= tensor_gradient_tolerance))
         fail_msg("tensor path: loss %g, gradient %g; %d atoms, H %d, L %d, edge features %d", of_loss, e,
                  q->atoms, q->hidden, q->layers, q->edge_features);
@@ -67,7 +82,7 @@ static void ragged(const char *backend, int hidden) {
 static void show_cuda_errors(void) {
     show_errors();
     if (getenv("TBG_SHOW_ERRORS"))
-        fprintf(stderr, "worst of the tensor path: gradient %.2g\n", worst_tensor);
+        fprintf(stderr, "worst of the tensor path: gradient %.2g, drift %.2g\n", worst_tensor, worst_drift);
 }
 
 static const char *backend;
