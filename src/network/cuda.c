@@ -415,8 +415,30 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
 }
 
 const tbg_network_kernels tbg_network_cuda = {
-    "cuda",   create_hardware,    destroy, refresh, velocity, divergence, tangent, loss, vjp,
-    describe, &tbg_cuda_training, drift};
+    .name = "cuda",
+    .create = create_hardware,
+    .destroy = destroy,
+    .refresh = refresh,
+    .velocity = velocity,
+    .divergence = divergence,
+    .tangent = tangent,
+    .loss = loss,
+    .vjp = vjp,
+    .describe = describe,
+    .update = &tbg_cuda_training,
+    .drift = drift,
+};
 const tbg_network_kernels tbg_network_cuda_emulation = {
-    "cuda-emulation", create_emulation,   destroy, refresh, velocity, divergence, tangent, loss, vjp,
-    describe,         &tbg_cuda_training, drift};
+    .name = "cuda-emulation",
+    .create = create_emulation,
+    .destroy = destroy,
+    .refresh = refresh,
+    .velocity = velocity,
+    .divergence = divergence,
+    .tangent = tangent,
+    .loss = loss,
+    .vjp = vjp,
+    .describe = describe,
+    .update = &tbg_cuda_training,
+    .drift = drift,
+};

@@ -263,16 +263,14 @@ static int reference_vjp(void *state, int n, const tbg_conditioning *const *mole
     return reverse_batch(state, n, molecule, t, x, NULL, NULL, NULL, dv, dx, gradient);
 }
 
-const tbg_network_kernels tbg_network_reference = {"reference",
-                                                   reference_create,
-                                                   reference_destroy,
-                                                   reference_refresh,
-                                                   reference_velocity,
-                                                   reference_divergence,
-                                                   reference_tangent,
-                                                   reference_loss,
-                                                   reference_vjp,
-                                                   NULL,
-                                                   NULL,
-                                                   NULL,
-                                                   NULL};
+const tbg_network_kernels tbg_network_reference = {
+    .name = "reference",
+    .create = reference_create,
+    .destroy = reference_destroy,
+    .refresh = reference_refresh,
+    .velocity = reference_velocity,
+    .divergence = reference_divergence,
+    .tangent = reference_tangent,
+    .loss = reference_loss,
+    .vjp = reference_vjp,
+};
