@@ -414,31 +414,12 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
     return tbg_cuda_receive(s, TBG_CUDA_AT_GRADIENT, s->model->n_parameters, gradient);
 }
 
-const tbg_network_kernels tbg_network_cuda = {
-    .name = "cuda",
-    .create = create_hardware,
-    .destroy = destroy,
-    .refresh = refresh,
-    .velocity = velocity,
-    .divergence = divergence,
-    .tangent = tangent,
-    .loss = loss,
-    .vjp = vjp,
-    .describe = describe,
-    .update = &tbg_cuda_training,
-    .drift = drift,
-};
-const tbg_network_kernels tbg_network_cuda_emulation = {
-    .name = "cuda-emulation",
-    .create = create_emulation,
-    .destroy = destroy,
-    .refresh = refresh,
-    .velocity = velocity,
-    .divergence = divergence,
-    .tangent = tangent,
-    .loss = loss,
-    .vjp = vjp,
-    .describe = describe,
-    .update = &tbg_cuda_training,
-    .drift = drift,
-};
+/* The backend on one of its devices. */
+#define ON_DEVICE(name_, create_)                                                                            \
+    {                                                                                                        \
+        .name = name_, .create = create_, .destroy = destroy, .refresh = refresh, .velocity = velocity,      \
+        .divergence = divergence, .tangent = tangent, .loss = loss, .vjp = vjp, .describe = describe,        \
+        .update = &tbg_cuda_training, .drift = drift                                                         \
+    }
+const tbg_network_kernels tbg_network_cuda = ON_DEVICE("cuda", create_hardware);
+const tbg_network_kernels tbg_network_cuda_emulation = ON_DEVICE("cuda-emulation", create_emulation);

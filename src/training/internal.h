@@ -178,6 +178,8 @@ float *tbg_soap_state(const tbg_soap *soap, size_t *n);
 /* [n_tensors] lengths of the sides that are rotated; steps between refreshed bases. */
 int (*tbg_soap_rotated(const tbg_soap *soap))[2];
 int tbg_soap_every(const tbg_soap *soap);
+/* Whether a tensor is to be rotated and has not been given bases yet. */
+int tbg_soap_wants_bases(const tbg_soap *soap, int tensor);
 /* Basis vectors of the rows (side 0) or columns (1) of a tensor as rows [n][n], and its covariance (NULL: not
  * wanted); NULL where that side is not rotated. All zero before the first gradient. */
 const float *tbg_soap_basis(const tbg_soap *soap, int tensor, int side, const float **covariance);

@@ -104,19 +104,9 @@ int tbg_optimizer_update_on(tbg_optimizer *o, const tbg_optimizer_step *s, tbg_s
 }
 
 int tbg_optimizer_ready(const tbg_optimizer *o, int n_tensors, const double *squares) {
-    if (!o->soap)
-        return 1;
-    int(*rotated)[2] = tbg_soap_rotated(o->soap);
-    for (int i = 0; i < n_tensors; i++) {
-        int known = !(squares[i] > 0) || (!rotated[i][0] && !rotated[i][1]);
-        for (int k = 0; k < 2 && !known; k++) {
-            const float *basis = tbg_soap_basis(o->soap, i, k, NULL);
-            for (int j = 0; j < rotated[i][k] && !known; j++) /* no basis vector is zero */
-                known = basis[j] != 0;
-        }
-        if (!known)
+    for (int i = 0; o->soap && i < n_tensors; i++)
+        if (squares[i] > 0 && tbg_soap_wants_bases(o->soap, i))
             return 0;
-    }
     return 1;
 }
 

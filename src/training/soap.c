@@ -186,6 +186,15 @@ static int known(const side *one) {
     return 0;
 }
 
+static int has_bases(const matrix *t) {
+    return known(&t->sides[0]) || known(&t->sides[1]);
+}
+
+int tbg_soap_wants_bases(const tbg_soap *s, int tensor) {
+    const matrix *t = &s->matrices[tensor];
+    return (t->sides[0].n || t->sides[1].n) && !has_bases(t);
+}
+
 /* order: indices by falling value; equal values keep their order. */
 static void sort(int n, const double *value, int *order) {
     for (int i = 0; i < n; i++) {
@@ -345,7 +354,7 @@ static void step(const tbg_soap *s, matrix *t, workspace *w, const tbg_adam_cons
     float *m = o->m + t->offset, *v = o->v + t->offset, *ema = o->ema ? o->ema + t->offset : NULL;
     weights += t->offset;
     gradient += t->offset;
-    int rotated = known(&t->sides[0]) || known(&t->sides[1]);
+    int rotated = has_bases(t);
     if (!rotated)
         s->adam->update(t->n, c, weights, m, v, ema, gradient);
     if (!t->sides[0].n && !t->sides[1].n)

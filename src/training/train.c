@@ -393,10 +393,11 @@ static int find_gradient(tbg_trainer *t, double *norm) {
 static int use_gradient(tbg_trainer *t, const tbg_optimizer_step *update) {
     if (tbg_session_steps(t->session)) {
         if (tbg_optimizer_ready(&t->optimizer, t->model->n_tensors, t->squares)) {
-            const tbg_optimizer_arrays arrays = tbg_optimizer_arrays_of(&t->optimizer);
-            if (!t->placed)
+            if (!t->placed) {
+                const tbg_optimizer_arrays arrays = tbg_optimizer_arrays_of(&t->optimizer);
                 TBG_TRY(tbg_session_place(t->session, &arrays));
-            t->placed = 1;
+                t->placed = 1;
+            }
             return tbg_optimizer_update_on(&t->optimizer, update, t->session);
         }
         TBG_TRY(fetch(t));

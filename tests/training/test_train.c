@@ -254,8 +254,7 @@ static void resumed_soap_equals_uninterrupted(void **state) {
     tbg_training_config_free(c);
 }
 
-/* Steps on the (emulated) device: the first of SOAP is the processor's, and so is each after which one goes
- * on. */
+/* Steps on the (emulated) device; the first of SOAP is the processor's. */
 static void resumed_on_a_device(void **state) {
     (void)state;
     backend = "cuda-emulation";
