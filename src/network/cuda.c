@@ -93,14 +93,14 @@ static int create_on(const tbg_cuda_device *device, const tbg_model *model, void
     J->n_parameters = (int)model->n_parameters;
     J->embedding_w = (int)tbg_layer_tensor(model, -1, "embedding.weight");
     J->embedding_b = (int)tbg_layer_tensor(model, -1, "embedding.bias");
-    J->plain = plain || (J->H != 64 && J->H != 128);
+    J->parts = !plain && (J->H == 64 || J->H == 128);
     for (int l = 0; l < J->L; l++)
         J->layer[l] = (tbg_cuda_layer){
 #define TBG_FIELD(field, name) .field = (int)tbg_layer_tensor(model, l, name),
             TBG_LAYER_TENSORS(TBG_FIELD)
 #undef TBG_FIELD
         };
-    snprintf(s->text, sizeof s->text, "%s/%s (%s)", device->name, J->plain ? "plain" : "tensor", name);
+    snprintf(s->text, sizeof s->text, "%s/%s (%s)", device->name, J->parts ? "tensor" : "plain", name);
     *state = s;
     return TBG_OK;
 }
@@ -175,8 +175,8 @@ static int enter(tbg_cuda_state *s, const tbg_conditioning *m, int *n_known, siz
     return TBG_OK;
 }
 
-/* Everything of the batch but outputs. */
-static int prepare(tbg_cuda_state *s, int kind, int n, const tbg_conditioning *const *molecule,
+/* Everything of the batch but outputs. parts: of factors, where the backend and the device can. */
+static int prepare(tbg_cuda_state *s, int kind, int parts, int n, const tbg_conditioning *const *molecule,
                    const double *t, const double *x, tbg_cuda_job *J) {
     const size_t count = (size_t)n;
     if (s->known_room < n) {
@@ -192,6 +192,9 @@ static int prepare(tbg_cuda_state *s, int kind, int n, const tbg_conditioning *c
     *J = s->base;
     J->kind = kind;
     J->n = n;
+    J->parts = s->base.parts ? parts : 0;
+    if (tbg_cuda_shared_size(J) > s->device->shared(s->handle))
+        J->parts = 0;
     static const int of_int[] = {TBG_CUDA_AT_ATOMS, TBG_CUDA_AT_HEARD, TBG_CUDA_AT_FIRST,
                                  TBG_CUDA_AT_FEATURE_AT, TBG_CUDA_AT_PAIR_AT};
     for (int k = 0; k < 5; k++)
@@ -264,7 +267,7 @@ static int prepare(tbg_cuda_state *s, int kind, int n, const tbg_conditioning *c
     const long tasks = kind == TBG_CUDA_DIVERGENCE
                            ? (long)n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK)
                            : n;
-    const int blocks = s->device->blocks(s->handle);
+    const int blocks = s->device->blocks(s->handle, J);
     J->n_blocks = tasks < blocks ? (int)tasks : blocks;
     while (J->n_blocks > 1 && J->room_bytes > most_room_bytes / (size_t)J->n_blocks)
         J->n_blocks = (J->n_blocks + 1) / 2;
@@ -306,26 +309,25 @@ int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to) {
     return to ? s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double)) : TBG_OK;
 }
 
-static int velocity_of(tbg_cuda_state *s, int plain, int n, const tbg_conditioning *const *molecule,
+static int velocity_of(tbg_cuda_state *s, int parts, int n, const tbg_conditioning *const *molecule,
                        const double *t, const double *x, double *v) {
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_VELOCITY, n, molecule, t, x, &J));
-    J.plain |= plain;
+    TBG_TRY(prepare(s, TBG_CUDA_VELOCITY, parts, n, molecule, t, x, &J));
     TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
     TBG_TRY(s->device->run(s->handle, &J));
     return tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v);
 }
 
-/* Single precision throughout: solvers and likelihoods rest on velocities. */
+/* Two parts: solvers and likelihoods rest on velocities. */
 static int velocity(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                     const double *x, double *v) {
-    return velocity_of(state, 1, n, molecule, t, x, v);
+    return velocity_of(state, 2, n, molecule, t, x, v);
 }
 
 static int drift(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                  const double *x, double *v) {
-    return velocity_of(state, 0, n, molecule, t, x, v);
+    return velocity_of(state, 1, n, molecule, t, x, v);
 }
 
 static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
@@ -333,7 +335,7 @@ static int tangent(void *state, int n, const tbg_conditioning *const *molecule, 
     tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_TANGENT, n, molecule, t, x, &J));
+    TBG_TRY(prepare(s, TBG_CUDA_TANGENT, 2, n, molecule, t, x, &J));
     TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_X_DOT, x_dot, n3 * sizeof(double)));
     J.x_dot = s->buffer[TBG_CUDA_AT_X_DOT].device;
     TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
@@ -348,7 +350,7 @@ static int divergence(void *state, int n, const tbg_conditioning *const *molecul
     tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_DIVERGENCE, n, molecule, t, x, &J));
+    TBG_TRY(prepare(s, TBG_CUDA_DIVERGENCE, 2, n, molecule, t, x, &J));
     TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
     TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_DIAGONAL, n3, &J.diagonal));
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_DIAGONAL, n3 * sizeof(double), 1, 0));
@@ -378,7 +380,7 @@ int tbg_cuda_losses(tbg_cuda_state *s, int n, const tbg_conditioning *const *mol
                     int gradient) {
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, n, molecule, t, x, &J));
+    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, 1, n, molecule, t, x, &J));
     TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_TARGET, target, n3 * sizeof(double)));
     J.target = s->buffer[TBG_CUDA_AT_TARGET].device;
     TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_WEIGHT, weight, (size_t)n * sizeof(double)));
@@ -401,8 +403,7 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
     tbg_cuda_state *s = state;
     const size_t n3 = 3 * all_atoms(n, molecule);
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, n, molecule, t, x, &J));
-    J.plain = 1;
+    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, 0, n, molecule, t, x, &J));
     TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_DV, dv, n3 * sizeof(double)));
     J.dv = s->buffer[TBG_CUDA_AT_DV].device;
     if (dx)

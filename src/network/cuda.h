@@ -2,7 +2,7 @@
  * (cuda_device.cu) or, for tests, an emulation on the host (cuda_emulation.c).
  *
  * A job is one call of the network over a batch. Blocks are independent; each has a room of scratch memory.
- * The same sources, cuda_plain.h and cuda_tile.h, are compiled for both. Read by nvcc too: plain data only.
+ * The same sources, what cuda_run.h includes, are compiled for both. Read by nvcc too: plain data only.
  */
 #ifndef TBG_NETWORK_CUDA_H
 #define TBG_NETWORK_CUDA_H
@@ -19,7 +19,7 @@ enum { TBG_CUDA_BLOCK = 8 }; /* directions of a divergence that go together */
 enum { TBG_CUDA_MOST_LAYERS = 32, TBG_CUDA_MOST_EDGE_FEATURES = 32 };
 
 typedef struct {
-    int kind, plain;          /* plain: no tensor cores */
+    int kind, parts;          /* parts of factors, cuda_tile.h; 0: no tensor cores, cuda_plain.h */
     int H, L, F, nf, K, bits; /* as in reference.c; F = nf + 1 or 2 */
     int harmonic, time_u, tanh, attention;
     float range; /* coords_range / L */
@@ -76,7 +76,9 @@ typedef struct {
     const char *name;
     int (*open)(void **device, char *text, size_t text_size); /* text: what the device is called */
     void (*close)(void *device);
-    int (*blocks)(void *device); /* blocks that run at once: fixed for a device */
+    int (*blocks)(void *device,
+                  const tbg_cuda_job *job); /* of kind and parts like these: how many run at once */
+    size_t (*shared)(void *device);         /* bytes of shared memory that a block may have */
     int (*allocate)(void *device, size_t bytes, void **memory);
     void (*release)(void *device, void *memory);
     int (*upload)(void *device, void *to, const void *from, size_t bytes);
@@ -96,6 +98,7 @@ extern const tbg_cuda_device tbg_cuda_hardware; /* cuda_device.cu */
 #endif
 int tbg_cuda_present(void); /* devices found at run time; 0 in a build without CUDA */
 size_t tbg_cuda_room_size(const tbg_cuda_job *job);
+size_t tbg_cuda_shared_size(const tbg_cuda_job *job); /* of a block with its parts; 0 without */
 #ifdef __cplusplus
 }
 #endif

@@ -16,6 +16,7 @@ enum { OK = TBG_OK, FAILED = TBG_FAILED };
 
 typedef struct {
     int multiprocessors;
+    size_t shared; /* bytes that a block may have beside its static ones */
     cudaStream_t stream;
 } hardware;
 
@@ -34,20 +35,20 @@ static __device__ void enter(const tbg_cuda_job *J, tbg_cuda_room *room) {
     __syncthreads();
 }
 
-/* The plain path has its own kernel, which needs few registers; the tensor path is made for its width. */
+/* The plain path has its own kernel; the tensor path is made for its width and parts. */
 __global__ void __launch_bounds__(256) plain_kernel(const __grid_constant__ tbg_cuda_job J) {
     __shared__ tbg_cuda_room room;
     enter(&J, &room);
-    run_block(&J, &room, (int)blockIdx.x, NULL, 0);
+    run_block(&J, &room, (int)blockIdx.x, NULL, 0, 0);
 }
 
-template <int H>
+template <int H, int PARTS>
 __global__ void __launch_bounds__(shape<H>::threads, shape<H>::blocks)
     tensor_kernel(const __grid_constant__ tbg_cuda_job J) {
     extern __shared__ __align__(16) char shared[];
     __shared__ tbg_cuda_room room;
     enter(&J, &room);
-    run_block(&J, &room, (int)blockIdx.x, shared, H);
+    run_block(&J, &room, (int)blockIdx.x, shared, H, PARTS);
 }
 
 __global__ void sum_slots(int n, int n_slots, const float *slots, double *sum) {
@@ -73,6 +74,19 @@ extern "C" int tbg_cuda_present(void) {
     return n;
 }
 
+template <int H, int PARTS> static int make_room(const hardware *h) {
+    const size_t bytes = tile_shared_size(H, PARTS);
+    return bytes > h->shared
+               ? OK
+               : check(cudaFuncSetAttribute(tensor_kernel<H, PARTS>,
+                                            cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                       "shared memory");
+}
+
+template <int H, int PARTS> static void launch(const hardware *h, const tbg_cuda_job *J) {
+    tensor_kernel<H, PARTS><<<J->n_blocks, shape<H>::threads, tile_shared_size(H, PARTS), h->stream>>>(*J);
+}
+
 static int open_device(void **device, char *text, size_t text_size) {
     if (!tbg_cuda_present())
         return tbg_fail(FAILED, "no CUDA device is present, or its driver is missing; use the backend 'cpu'");
@@ -89,14 +103,15 @@ static int open_device(void **device, char *text, size_t text_size) {
     h->multiprocessors = p.multiProcessorCount;
     std::snprintf(text, text_size, "%s", p.name);
     e = check(cudaStreamCreate(&h->stream), "stream");
+    h->shared = p.sharedMemPerBlockOptin - sizeof(tbg_cuda_room);
     if (!e)
-        e = check(cudaFuncSetAttribute(tensor_kernel<64>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       (int)tile_shared_size(64)),
-                  "shared memory for H 64");
+        e = make_room<64, 1>(h);
     if (!e)
-        e = check(cudaFuncSetAttribute(tensor_kernel<128>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       (int)tile_shared_size(128)),
-                  "shared memory for H 128");
+        e = make_room<64, 2>(h);
+    if (!e)
+        e = make_room<128, 1>(h);
+    if (!e)
+        e = make_room<128, 2>(h);
     if (e) {
         std::free(h);
         return e;
@@ -113,8 +128,12 @@ static void close_device(void *device) {
     std::free(h);
 }
 
-static int blocks(void *device) {
-    return 2 * ((hardware *)device)->multiprocessors;
+static int blocks(void *device, const tbg_cuda_job *J) {
+    return (J->parts && J->H == 128 ? shape<128>::blocks : 2) * ((hardware *)device)->multiprocessors;
+}
+
+static size_t shared_memory(void *device) {
+    return ((hardware *)device)->shared;
 }
 
 static int allocate(void *, size_t bytes, void **memory) {
@@ -140,12 +159,12 @@ static int zero(void *device, void *memory, size_t bytes) {
 
 static int run(void *device, const tbg_cuda_job *J) {
     hardware *h = (hardware *)device;
-    if (J->plain || J->kind == TBG_CUDA_TANGENT || J->kind == TBG_CUDA_DIVERGENCE)
+    if (!J->parts)
         plain_kernel<<<J->n_blocks, 256, 0, h->stream>>>(*J);
     else if (J->H == 64)
-        tensor_kernel<64><<<J->n_blocks, shape<64>::threads, tile_shared_size(64), h->stream>>>(*J);
+        J->parts == 2 ? launch<64, 2>(h, J) : launch<64, 1>(h, J);
     else
-        tensor_kernel<128><<<J->n_blocks, shape<128>::threads, tile_shared_size(128), h->stream>>>(*J);
+        J->parts == 2 ? launch<128, 2>(h, J) : launch<128, 1>(h, J);
     int e = check(cudaGetLastError(), "kernel launch");
     if (!e && J->slots) {
         sum_slots<<<(J->n_parameters + 255) / 256, 256, 0, h->stream>>>(J->n_parameters, J->n_blocks,
@@ -160,5 +179,6 @@ static int update(void *device, const tbg_cuda_update *u) {
     return check(cudaGetLastError(), "launch of the optimiser");
 }
 
-extern "C" const tbg_cuda_device tbg_cuda_hardware = {
-    "cuda", open_device, close_device, blocks, allocate, release, upload, download, zero, run, update};
+extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",        open_device, close_device, blocks,
+                                                      shared_memory, allocate,    release,      upload,
+                                                      download,      zero,        run,          update};

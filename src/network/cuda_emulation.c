@@ -19,9 +19,15 @@ static void close_device(void *device) {
     (void)device;
 }
 
-static int blocks(void *device) {
+static int blocks(void *device, const tbg_cuda_job *job) {
     (void)device;
+    (void)job;
     return 3;
+}
+
+static size_t shared_memory(void *device) {
+    (void)device;
+    return SIZE_MAX;
 }
 
 static int allocate(void *device, size_t bytes, void **memory) {
@@ -49,14 +55,15 @@ static int zero(void *device, void *memory, size_t bytes) {
 
 static int run(void *device, const tbg_cuda_job *job) {
     (void)device;
-    char *shared = tbg_alloc((size_t)job->n_blocks, tile_shared_size(job->H));
+    const size_t each = tbg_cuda_shared_size(job);
+    char *shared = tbg_alloc((size_t)job->n_blocks, each + 1);
     if (!shared)
         return TBG_FAILED;
 #pragma omp parallel for schedule(dynamic)
     for (int b = 0; b < job->n_blocks; b++) {
         tbg_cuda_room room;
         tbg_cuda_carve(job, job->rooms + (size_t)b * job->room_bytes, &room);
-        run_block(job, &room, b, shared + (size_t)b * tile_shared_size(job->H), job->plain ? 0 : job->H);
+        run_block(job, &room, b, shared + (size_t)b * each, job->parts ? job->H : 0, job->parts);
     }
     for (int k = 0; k < job->n_parameters && job->slots; k++) {
         double sum = 0;
@@ -77,10 +84,15 @@ static int update(void *device, const tbg_cuda_update *u) {
 }
 
 const tbg_cuda_device tbg_cuda_emulation = {
-    "cuda-emulation", open_device, close_device, blocks, allocate, release, copy, copy, zero, run, update};
+    "cuda-emulation", open_device, close_device, blocks, shared_memory, allocate,
+    release,          copy,        copy,         zero,   run,           update};
 
 size_t tbg_cuda_room_size(const tbg_cuda_job *job) {
     static char anchor[128]; /* addresses are formed from it, and never used */
     tbg_cuda_room room;
     return tbg_cuda_carve(job, anchor, &room);
+}
+
+size_t tbg_cuda_shared_size(const tbg_cuda_job *job) {
+    return job->parts ? tile_shared_size(job->H, job->parts) : 0;
 }

@@ -1,13 +1,16 @@
 /* cuda_run.h: what a block does of a job: which configurations it takes, and in what order their parts are
  * computed. width: H where the tensor cores are used, a constant for the device's compiler; 0: the plain
- * path. The share of a block depends on the number of blocks only, so results repeat on the same device. */
+ * path. parts: of the factors there (cuda_tile.h). The share of a block depends on the number of blocks only,
+ * so results repeat on the same device. */
 #ifndef TBG_NETWORK_CUDA_RUN_H
 #define TBG_NETWORK_CUDA_RUN_H
-#include "network/cuda_plain.h"
-#include "network/cuda_tile.h"
+#include "network/cuda_node.h"
+#include "network/cuda_tangent.h"
 
-TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, char *shared,
-                                  const int width) {
+/* v and, for D directions from x0_dot, v_dot (in next_dot). own: see tangent_edges; next_dot is then the
+ * tangent of the last positions. */
+TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int D, int own,
+                                  char *shared, const int width, const int parts) {
     const int N = J->atoms[b], H = J->H;
     plain_begin(J, R, b);
     TBG_EACH(k, D * N * H)
@@ -17,53 +20,68 @@ TBG_BLOCK_INLINE void run_forward(const tbg_cuda_job *J, const tbg_cuda_room *R,
     TBG_SYNC();
     TBG_UNROLL_1
     for (int l = 0; l < J->L; l++) {
-        plain_project(J, R, &J->layer[l], N, l, D);
-        if (!width || D)
+        if (width) {
+            node_project(J, R, N, l, D, shared, width, parts);
+            if (parts == 2 && D)
+                tangent_edges(J, R, N, l, D, own, shared, width);
+            else
+                tile_edges(J, R, N, l, shared, width, parts);
+            if (l + 1 < J->L)
+                node_update(J, R, N, l, D, shared, width, parts);
+        } else {
+            plain_project(J, R, &J->layer[l], N, l, D);
             plain_edges(J, R, b, N, l, D);
-        else
-            tile_edges(J, R, b, N, l, shared, width);
-        if (l + 1 < J->L)
-            plain_nodes(J, R, &J->layer[l], N, l, D);
+            if (l + 1 < J->L)
+                plain_nodes(J, R, &J->layer[l], N, l, D);
+        }
         TBG_EACH(k, D * N * 3)
         R->x_dot[k] = R->next_dot[k];
         TBG_SYNC();
     }
     plain_finish(N, R->x + (size_t)J->L * N * 3, R->x, R->v);
     TBG_UNROLL_1
-    for (int k = 0; k < D; k++)
+    for (int k = 0; k < D && own < 0; k++)
         plain_finish(N, R->x_dot + (size_t)k * N * 3, R->x0_dot + (size_t)k * N * 3,
                      R->next_dot + (size_t)k * N * 3);
 }
 
+/* The tensor path has the gradient of the parameters only, g, and none with respect to input positions. */
 TBG_BLOCK_INLINE void run_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g,
                                   char *shared, const int width) {
     const int N = J->atoms[b], H = J->H;
     plain_reverse_begin(J, R, N);
     TBG_UNROLL_1
     for (int l = J->L - 1; l >= 0; l--) {
-        plain_project(J, R, &J->layer[l], N, l, 0);
-        if (l + 1 < J->L)
+        if (width)
+            node_project(J, R, N, l, 0, shared, width, 1);
+        else
+            plain_project(J, R, &J->layer[l], N, l, 0);
+        if (l + 1 < J->L && width)
+            node_update_reverse(J, R, N, l, g, shared, width);
+        else if (l + 1 < J->L)
             plain_nodes_reverse(J, R, &J->layer[l], N, l, g);
         TBG_EACH(k, 3 * N)
         R->dnext[k] = R->dx[k];
         TBG_EACH(k, N * H)
         R->dpa[k] = R->dpb[k] = 0;
         TBG_SYNC();
-        if (!width || !g || J->dx) /* the tile path has no gradient with respect to input positions */
+        if (width) {
+            tile_edges_reverse(J, R, N, l, g, shared, width);
+            node_project_reverse(J, R, N, l, g, shared, width);
+        } else {
             plain_edges_reverse(J, R, b, N, l, g);
-        else
-            tile_edges_reverse(J, R, b, N, l, g, shared, width);
-        plain_project_reverse(J, R, &J->layer[l], N, l, g);
+            plain_project_reverse(J, R, &J->layer[l], N, l, g);
+        }
     }
     if (g)
         plain_embed_reverse(J, R, N, g);
 }
 
 TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, float *g, char *shared,
-                              const int width) {
+                              const int width, const int parts) {
     const int n3 = 3 * J->atoms[b], heard = 3 * J->heard[b];
     const size_t at = 3 * (size_t)J->first[b];
-    run_forward(J, R, b, 0, shared, width);
+    run_forward(J, R, b, 0, -1, shared, width, parts);
     if (J->v)
         TBG_EACH(k, n3)
     J->v[at + k] = R->v[k];
@@ -96,9 +114,11 @@ TBG_BLOCK_INLINE void run_one(const tbg_cuda_job *J, const tbg_cuda_room *R, int
     TBG_SYNC();
 }
 
-/* Directions from, from + 1, ... of configuration b, or its given one. */
+/* Directions from, from + 1, ... of configuration b, or its given one. Of the former the diagonal's sum is
+ * wanted. Moving all atoms moves nothing, so that the mean that is taken off velocities has no part in the
+ * trace, and a direction's own component of the last layer will do: the tensor path has only that. */
 TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int from,
-                                     char *shared, const int width) {
+                                     char *shared, const int width, const int parts) {
     const int n3 = 3 * J->atoms[b], one = J->kind == TBG_CUDA_TANGENT;
     const int D = one ? 1 : n3 - from < TBG_CUDA_BLOCK ? n3 - from : TBG_CUDA_BLOCK;
     const size_t at = 3 * (size_t)J->first[b];
@@ -107,11 +127,12 @@ TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room 
     TBG_EACH(k, D * n3)
     R->x0_dot[k] = one ? J->x_dot[at + k] : k % n3 == from + k / n3;
     TBG_SYNC();
-    run_forward(J, R, b, D, shared, width);
+    const int own = width && !one ? from : -1;
+    run_forward(J, R, b, D, own, shared, width, parts);
     if (one)
         TBG_EACH(k, n3)
     J->v_dot[at + k] = R->next_dot[k];
-    else TBG_EACH(k, D) J->diagonal[at + from + k] = R->next_dot[(size_t)k * n3 + from + k];
+    else TBG_EACH(k, D) J->diagonal[at + from + k] = R->next_dot[(size_t)k * n3 + from + k] - (own >= 0);
     if (J->v && !from)
         TBG_EACH(k, n3)
     J->v[at + k] = R->v[k];
@@ -119,20 +140,21 @@ TBG_BLOCK_INLINE void run_directions(const tbg_cuda_job *J, const tbg_cuda_room 
 }
 
 TBG_BLOCK_INLINE void run_block(const tbg_cuda_job *J, const tbg_cuda_room *room, int block, char *shared,
-                                const int width) {
+                                const int width, const int parts) {
     if (J->kind == TBG_CUDA_VELOCITY || J->kind == TBG_CUDA_REVERSE) {
         const int from = (int)((long long)J->n * block / J->n_blocks),
                   to = (int)((long long)J->n * (block + 1) / J->n_blocks);
         float *g = J->slots ? J->slots + (size_t)block * J->n_parameters : NULL;
         TBG_UNROLL_1
         for (int b = from; b < to; b++)
-            run_one(J, room, b, g, shared, width);
+            run_one(J, room, b, g, shared, width, parts);
         return;
     }
-    const int parts =
+    const int pieces =
         J->kind == TBG_CUDA_TANGENT ? 1 : (3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK;
     TBG_UNROLL_1
-    for (long long task = block; task < (long long)J->n * parts; task += J->n_blocks)
-        run_directions(J, room, (int)(task / parts), (int)(task % parts) * TBG_CUDA_BLOCK, shared, width);
+    for (long long task = block; task < (long long)J->n * pieces; task += J->n_blocks)
+        run_directions(J, room, (int)(task / pieces), (int)(task % pieces) * TBG_CUDA_BLOCK, shared, width,
+                       parts);
 }
 #endif

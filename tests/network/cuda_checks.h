@@ -1,13 +1,14 @@
 /* cuda_checks.h: the CUDA backend against the reference, on a device (test_cuda.c) or emulated on the host
- * (test_cuda_emulation.c). The plain path is single precision and judged as every backend; the tensor path
- * has bf16 factors: a gradient is judged tensor by tensor, by the norm of its error against the norm of the
- * tensor, and by its share of the whole gradient's where a tensor nearly cancels. */
+ * (test_cuda_emulation.c). The plain path is single precision and judged as every backend, and so are
+ * velocities, tangents and divergences of the tensor path, whose factors have two parts. A gradient and a
+ * drift have bf16 factors: the gradient is judged tensor by tensor, by the norm of its error against the norm
+ * of the tensor, and by its share of the whole gradient's where a tensor nearly cancels. */
 #include "network/backend_checks.h"
 
 static const double tensor_loss_tolerance = 0.02;
 static const double tensor_gradient_tolerance = 0.03;
 static const double tensor_drift_tolerance = 0.02; /* of the velocity's norm */
-static double worst_tensor, worst_drift;
+static double worst_tensor, worst_drift, worst_fine[3];
 
 /* Norm of the error, tensor by tensor. */
 static double gradient_norm_error(const tbg_model *m, const float *got, const double *want) {
@@ -29,6 +30,30 @@ static double gradient_norm_error(const tbg_model *m, const float *got, const do
             answer = e;
     }
     return answer;
+}
+
+/* Velocity, tangent and divergence from factors of two parts; the velocities beside the latter two are it. */
+static void fine_path(tbg_session *session, const variant *q, const setup *s) {
+    static const char *const names[3] = {"velocity", "tangent", "divergence"};
+    const tbg_conditioning *c = s->chain;
+    const size_t n3 = 3 * (size_t)q->atoms;
+    double *v = calloc(4 * n3, sizeof *v), *v_dot = v + n3, *beside = v_dot + n3, *again = beside + n3, d;
+    assert_ok(tbg_network_velocity(session, 1, &c, &s->t, s->x, v));
+    assert_ok(tbg_network_tangent(session, 1, &c, &s->t, s->x, s->x_dot, beside, v_dot));
+    assert_ok(tbg_network_divergence(session, 1, &c, &s->t, s->x, again, &d));
+    assert_memory_equal(v, beside, n3 * sizeof *v);
+    assert_memory_equal(v, again, n3 * sizeof *v);
+    const double error[3] = {compare_arrays("v", n3, v, s->want.v, 1, velocity_tolerance),
+                             compare_arrays("v_dot", n3, v_dot, s->want.v_dot, 1, velocity_tolerance),
+                             compare_error(d, s->want.divergence, sqrt((double)n3))};
+    for (int k = 0; k < 3; k++) {
+        if (!(error[k] <= worst_fine[k]))
+            worst_fine[k] = error[k];
+        if (!(error[k] <= (k == 2 ? divergence_tolerance : velocity_tolerance)))
+            fail_msg("tensor path: %s %g; %d atoms, H %d, L %d, edge features %d", names[k], error[k],
+                     q->atoms, q->hidden, q->layers, q->edge_features);
+    }
+    free(v);
 }
 
 static void tensor_path(const char *backend, const variant *q, const setup *s) {
@@ -60,6 +85,7 @@ static void tensor_path(const char *backend, const variant *q, const setup *s) {
     if (!(of_loss <= tensor_loss_tolerance && e <= tensor_gradient_tolerance))
         fail_msg("tensor path: loss %g, gradient %g; %d atoms, H %d, L %d, edge features %d", of_loss, e,
                  q->atoms, q->hidden, q->layers, q->edge_features);
+    fine_path(session, q, s);
     tbg_session_free(session);
     free(gradient);
 }
@@ -82,7 +108,10 @@ static void ragged(const char *backend, int hidden) {
 static void show_cuda_errors(void) {
     show_errors();
     if (getenv("TBG_SHOW_ERRORS"))
-        fprintf(stderr, "worst of the tensor path: gradient %.2g, drift %.2g\n", worst_tensor, worst_drift);
+        fprintf(stderr,
+                "worst of the tensor path: gradient %.2g, drift %.2g, velocity %.2g, tangent %.2g, "
+                "divergence %.2g\n",
+                worst_tensor, worst_drift, worst_fine[0], worst_fine[1], worst_fine[2]);
 }
 
 static const char *backend;
