@@ -105,6 +105,7 @@ const tbg_parameter *tbg_model_tensor(const tbg_model *model, const char *name);
 
 /* What the network sees of a molecule; immutable, shared. */
 typedef struct tbg_conditioning {
+    uint64_t serial; /* no other one of this process has it */
     int n_atoms, n_features;
     double *node_features;          /* [n_atoms][n_features] one-hot */
     unsigned char *bond_class;      /* [n_atoms][n_atoms] 1, 2, 3 for 1-2, 1-3, 1-4 pairs, else 0 */

@@ -23,29 +23,30 @@ static void destroy(void *state) {
     if (!s)
         return;
     for (int k = 0; k < TBG_CUDA_BUFFERS; k++) {
-        free(s->buffer[k].host);
+        if (s->buffer[k].host)
+            s->device->release_host(s->buffer[k].host);
         if (s->buffer[k].device)
             s->device->release(s->handle, s->buffer[k].device);
     }
     free(s->known);
-    free(s->known_at);
     s->device->close(s->handle);
     free(s);
 }
 
-/* Room for `bytes` on the host, on the device, or both; more than asked for, so that ragged batches settle.
- */
 int tbg_cuda_ensure(tbg_cuda_state *s, int k, size_t bytes, int host, int device) {
     bytes = bytes ? bytes : 1;
+    const size_t size = k == TBG_CUDA_AT_ROOMS ? bytes : bytes + bytes / 4;
     if (host && s->buffer[k].host_size < bytes) {
-        free(s->buffer[k].host);
-        s->buffer[k].host_size = 0;
-        if (!(s->buffer[k].host = tbg_alloc(1, bytes + bytes / 4)))
-            return TBG_FAILED;
-        s->buffer[k].host_size = bytes + bytes / 4;
+        void *memory;
+        TBG_TRY(s->device->allocate_host(size, &memory));
+        if (s->buffer[k].host) {
+            memcpy(memory, s->buffer[k].host, s->buffer[k].host_size);
+            s->device->release_host(s->buffer[k].host);
+        }
+        s->buffer[k].host = memory;
+        s->buffer[k].host_size = size;
     }
     if (device && s->buffer[k].device_size < bytes) {
-        size_t size = k == TBG_CUDA_AT_ROOMS ? bytes : bytes + bytes / 4;
         if (s->buffer[k].device)
             s->device->release(s->handle, s->buffer[k].device);
         s->buffer[k].device = NULL;
@@ -155,168 +156,201 @@ static int refresh(void *state) {
     return tbg_cuda_send(s, TBG_CUDA_AT_HALF, half, np * sizeof *half);
 }
 
-/* Where molecule m of the call begins among features and pairs; a new one is entered. */
-static int enter(tbg_cuda_state *s, const tbg_conditioning *m, int *n_known, size_t *features, size_t *pairs,
-                 int *at) {
-    for (int k = *n_known - 1; k >= 0; k--)
-        if (s->known[k] == m) {
-            at[0] = s->known_at[2 * k];
-            at[1] = s->known_at[2 * k + 1];
+/* ---- a call: what it sends, and what comes back ---- */
+
+enum { MOST_KNOWN = 10000 };
+
+/* Number of a molecule among those that the session has met; a new one's features and pairs go to the host's
+ * copies. */
+static int meet(tbg_cuda_state *s, const tbg_conditioning *m, int *number) {
+    for (int k = s->n_known - 1; k >= 0; k--)
+        if (s->known[k].serial == m->serial) {
+            *number = k;
             return TBG_OK;
         }
-    const size_t n = (size_t)m->n_atoms;
-    if (*features + n * (size_t)m->n_features > INT_MAX || *pairs + n * n > INT_MAX)
-        return tbg_fail(TBG_INPUT, "the molecules of a batch are too large for the CUDA backend");
-    at[0] = s->known_at[2 * *n_known] = (int)*features;
-    at[1] = s->known_at[2 * *n_known + 1] = (int)*pairs;
-    s->known[(*n_known)++] = m;
-    *features += n * (size_t)m->n_features;
-    *pairs += n * n;
-    return TBG_OK;
-}
-
-/* Everything of the batch but outputs. parts: of factors, where the backend and the device can. */
-static int prepare(tbg_cuda_state *s, int kind, int parts, int n, const tbg_conditioning *const *molecule,
-                   const double *t, const double *x, tbg_cuda_job *J) {
-    const size_t count = (size_t)n;
-    if (s->known_room < n) {
-        free(s->known);
-        free(s->known_at);
-        s->known_room = 0;
-        s->known = TBG_NEW(const tbg_conditioning *, count);
-        s->known_at = TBG_NEW(int, 2 * count);
-        if (!s->known || !s->known_at)
-            return TBG_FAILED;
-        s->known_room = n;
-    }
-    *J = s->base;
-    J->kind = kind;
-    J->n = n;
-    J->parts = s->base.parts ? parts : 0;
-    if (tbg_cuda_shared_size(J) > s->device->shared(s->handle))
-        J->parts = 0;
-    static const int of_int[] = {TBG_CUDA_AT_ATOMS, TBG_CUDA_AT_HEARD, TBG_CUDA_AT_FIRST,
-                                 TBG_CUDA_AT_FEATURE_AT, TBG_CUDA_AT_PAIR_AT};
-    for (int k = 0; k < 5; k++)
-        TBG_TRY(tbg_cuda_ensure(s, of_int[k], count * sizeof(int), 1, 1));
-    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_U, count * sizeof(double), 1, 1));
-    int *atoms = s->buffer[TBG_CUDA_AT_ATOMS].host, *heard = s->buffer[TBG_CUDA_AT_HEARD].host,
-        *first = s->buffer[TBG_CUDA_AT_FIRST].host, *feature_at = s->buffer[TBG_CUDA_AT_FEATURE_AT].host,
-        *pair_at = s->buffer[TBG_CUDA_AT_PAIR_AT].host, n_known = 0;
-    double *u = s->buffer[TBG_CUDA_AT_U].host;
-    size_t all = 0, features = 0, pairs = 0;
-    for (int b = 0; b < n; b++) {
-        int at[2] = {0};
-        TBG_TRY(enter(s, molecule[b], &n_known, &features, &pairs, at));
-        feature_at[b] = at[0];
-        pair_at[b] = at[1];
-        atoms[b] = molecule[b]->n_atoms;
-        heard[b] = atoms[b] - molecule[b]->n_silent;
-        first[b] = (int)all;
-        all += (size_t)atoms[b];
-        if (all > INT_MAX / 4)
-            return tbg_fail(TBG_INPUT, "a batch of too many atoms for the CUDA backend");
-        if (atoms[b] > J->most_atoms)
-            J->most_atoms = atoms[b];
-        u[b] = J->time_u ? tbg_u_of_time(s->model->spec.graded_d, t[b]) : 0;
+    const size_t nf = (size_t)m->n_atoms * (size_t)m->n_features,
+                 nn = (size_t)m->n_atoms * (size_t)m->n_atoms;
+    const size_t features = s->features + nf, pairs = s->pairs + nn;
+    if (features > INT_MAX || pairs > INT_MAX)
+        return tbg_fail(TBG_INPUT, "the molecules of a session are too large for the CUDA backend");
+    if (s->n_known == s->known_room) {
+        const int room = 2 * s->known_room + 16;
+        tbg_cuda_molecule *more = realloc(s->known, (size_t)room * sizeof *more);
+        if (!more)
+            return tbg_fail(TBG_FAILED, "out of memory");
+        s->known = more;
+        s->known_room = room;
     }
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_FEATURES, features * sizeof(float), 1, 1));
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_BOND, pairs, 1, 1));
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_MEAN, pairs * sizeof(double), 1, 1));
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_WIDTH, pairs * sizeof(double), 1, 1));
-    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_X, 3 * all * sizeof(double), 1, 1));
-    float *f = s->buffer[TBG_CUDA_AT_FEATURES].host;
-    double *centred = s->buffer[TBG_CUDA_AT_X].host;
-    for (int k = 0; k < n_known; k++) {
-        const tbg_conditioning *m = s->known[k];
-        const size_t nn = (size_t)m->n_atoms * (size_t)m->n_atoms, at = (size_t)s->known_at[2 * k + 1];
-        for (size_t i = 0; i < (size_t)m->n_atoms * (size_t)m->n_features; i++)
-            f[(size_t)s->known_at[2 * k] + i] = (float)m->node_features[i];
-        memcpy((unsigned char *)s->buffer[TBG_CUDA_AT_BOND].host + at, m->bond_class, nn);
-        memcpy((double *)s->buffer[TBG_CUDA_AT_MEAN].host + at, m->pair_mean, nn * sizeof(double));
-        memcpy((double *)s->buffer[TBG_CUDA_AT_WIDTH].host + at, m->pair_width, nn * sizeof(double));
-    }
-    for (int b = 0; b < n; b++)
-        for (int a = 0; a < 3; a++) {
-            const double *from = x + 3 * (size_t)first[b] + a;
-            double mean = 0, *to = centred + 3 * (size_t)first[b] + a;
-            for (int i = 0; i < atoms[b]; i++)
-                mean += from[3 * i] / atoms[b];
-            for (int i = 0; i < atoms[b]; i++)
-                to[3 * i] = from[3 * i] - mean;
-        }
+    float *f = (float *)s->buffer[TBG_CUDA_AT_FEATURES].host + s->features;
+    for (size_t i = 0; i < nf; i++)
+        f[i] = (float)m->node_features[i];
+    memcpy((unsigned char *)s->buffer[TBG_CUDA_AT_BOND].host + s->pairs, m->bond_class, nn);
+    memcpy((double *)s->buffer[TBG_CUDA_AT_MEAN].host + s->pairs, m->pair_mean, nn * sizeof(double));
+    memcpy((double *)s->buffer[TBG_CUDA_AT_WIDTH].host + s->pairs, m->pair_width, nn * sizeof(double));
+    *number = s->n_known;
+    s->known[s->n_known++] =
+        (tbg_cuda_molecule){.serial = m->serial, .features = (int)s->features, .pairs = (int)s->pairs};
+    s->features = features;
+    s->pairs = pairs;
+    return TBG_OK;
+}
+
+static int send_molecules(tbg_cuda_state *s) {
     const struct {
         int k;
         size_t bytes;
-    } list[] = {{TBG_CUDA_AT_ATOMS, count * sizeof(int)},
-                {TBG_CUDA_AT_FIRST, count * sizeof(int)},
-                {TBG_CUDA_AT_HEARD, count * sizeof(int)},
-                {TBG_CUDA_AT_FEATURE_AT, count * sizeof(int)},
-                {TBG_CUDA_AT_PAIR_AT, count * sizeof(int)},
-                {TBG_CUDA_AT_FEATURES, features * sizeof(float)},
-                {TBG_CUDA_AT_BOND, pairs},
-                {TBG_CUDA_AT_MEAN, pairs * sizeof(double)},
-                {TBG_CUDA_AT_WIDTH, pairs * sizeof(double)},
-                {TBG_CUDA_AT_U, count * sizeof(double)},
-                {TBG_CUDA_AT_X, 3 * all * sizeof(double)}};
+    } list[] = {{TBG_CUDA_AT_FEATURES, s->features * sizeof(float)},
+                {TBG_CUDA_AT_BOND, s->pairs},
+                {TBG_CUDA_AT_MEAN, s->pairs * sizeof(double)},
+                {TBG_CUDA_AT_WIDTH, s->pairs * sizeof(double)}};
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
         TBG_TRY(tbg_cuda_send(s, list[k].k, s->buffer[list[k].k].host, list[k].bytes));
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_TIME, t, count * sizeof(double)));
-    J->most_directions = kind == TBG_CUDA_DIVERGENCE ? TBG_CUDA_BLOCK : kind == TBG_CUDA_VELOCITY ? 0 : 1;
+    s->n_sent = s->n_known;
+    return TBG_OK;
+}
+
+/* What a call brings: x and, where its kind wants them, other numbers like them and weights. */
+typedef struct {
+    int kind, parts; /* of factors, where the backend and the device can */
+    int n;
+    const tbg_conditioning *const *molecule;
+    const double *t, *x, *with, *weight; /* NULL: none */
+} call;
+
+/* Scratch memory and blocks of a job whose batch is known. */
+static int make_room(tbg_cuda_state *s, tbg_cuda_job *J) {
+    J->most_directions = J->kind == TBG_CUDA_DIVERGENCE ? TBG_CUDA_BLOCK : J->kind != TBG_CUDA_VELOCITY;
     J->room_bytes = tbg_cuda_room_size(J);
-    const long tasks = kind == TBG_CUDA_DIVERGENCE
-                           ? (long)n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK)
-                           : n;
+    const long tasks = J->kind == TBG_CUDA_DIVERGENCE
+                           ? (long)J->n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK)
+                           : J->n;
     const int blocks = s->device->blocks(s->handle, J);
     J->n_blocks = tasks < blocks ? (int)tasks : blocks;
     while (J->n_blocks > 1 && J->room_bytes > most_room_bytes / (size_t)J->n_blocks)
         J->n_blocks = (J->n_blocks + 1) / 2;
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_ROOMS, J->room_bytes * (size_t)J->n_blocks, 0, 1));
-    J->w = s->buffer[TBG_CUDA_AT_W].device;
-    J->wt = s->buffer[TBG_CUDA_AT_WT].device;
-    J->half = s->buffer[TBG_CUDA_AT_HALF].device;
-    J->atoms = s->buffer[TBG_CUDA_AT_ATOMS].device;
-    J->heard = s->buffer[TBG_CUDA_AT_HEARD].device;
-    J->first = s->buffer[TBG_CUDA_AT_FIRST].device;
-    J->feature_at = s->buffer[TBG_CUDA_AT_FEATURE_AT].device;
-    J->pair_at = s->buffer[TBG_CUDA_AT_PAIR_AT].device;
-    J->features = s->buffer[TBG_CUDA_AT_FEATURES].device;
-    J->bond = s->buffer[TBG_CUDA_AT_BOND].device;
-    J->pair_mean = s->buffer[TBG_CUDA_AT_MEAN].device;
-    J->pair_width = s->buffer[TBG_CUDA_AT_WIDTH].device;
-    J->t = s->buffer[TBG_CUDA_AT_TIME].device;
-    J->u = s->buffer[TBG_CUDA_AT_U].device;
-    J->x = s->buffer[TBG_CUDA_AT_X].device;
     J->rooms = s->buffer[TBG_CUDA_AT_ROOMS].device;
     return TBG_OK;
 }
 
-static size_t all_atoms(int n, const tbg_conditioning *const *molecule) {
+/* The job of a call but for its outputs; *n3: coordinates of the batch. */
+static int prepare(tbg_cuda_state *s, const call *c, tbg_cuda_job *J, size_t *n3) {
+    const size_t n = (size_t)c->n;
     size_t all = 0;
-    for (int b = 0; b < n; b++)
-        all += (size_t)molecule[b]->n_atoms;
-    return all;
+    *J = s->base;
+    J->kind = c->kind;
+    J->n = c->n;
+    J->parts = s->base.parts ? c->parts : 0;
+    if (tbg_cuda_shared_size(J) > s->device->shared(s->handle))
+        J->parts = 0;
+    if (s->n_known > MOST_KNOWN)
+        s->n_known = s->n_sent = 0, s->features = s->pairs = 0;
+    for (int b = 0; b < c->n; b++) {
+        const int atoms = c->molecule[b]->n_atoms;
+        all += (size_t)atoms;
+        if (all > INT_MAX / 4)
+            return tbg_fail(TBG_INPUT, "a batch of too many atoms for the CUDA backend");
+        if (atoms > J->most_atoms)
+            J->most_atoms = atoms;
+    }
+    *n3 = 3 * all;
+    /* One piece of memory, sent at once: doubles, then integers. */
+    const size_t bytes =
+        ((c->with ? 2 : 1) * *n3 + (c->weight ? 3 : 2) * n) * sizeof(double) + 5 * n * sizeof(int);
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_BATCH, bytes, 1, 1));
+    char *const here = s->buffer[TBG_CUDA_AT_BATCH].host, *const there = s->buffer[TBG_CUDA_AT_BATCH].device;
+    double *centred = (double *)here, *with = centred + *n3, *t = with + (c->with ? *n3 : 0), *u = t + n,
+           *weight = u + n;
+    int *atoms = (int *)(weight + (c->weight ? n : 0)), *heard = atoms + n, *first = heard + n,
+        *feature_at = first + n, *pair_at = feature_at + n;
+    if (c->with)
+        memcpy(with, c->with, *n3 * sizeof *with);
+    if (c->weight)
+        memcpy(weight, c->weight, n * sizeof *weight);
+    all = 0;
+    for (int b = 0, number = 0; b < c->n; b++) {
+        const tbg_conditioning *m = c->molecule[b];
+        if (!b || m != c->molecule[b - 1])
+            TBG_TRY(meet(s, m, &number));
+        feature_at[b] = s->known[number].features;
+        pair_at[b] = s->known[number].pairs;
+        atoms[b] = m->n_atoms;
+        heard[b] = m->n_atoms - m->n_silent;
+        first[b] = (int)all;
+        t[b] = c->t[b];
+        u[b] = J->time_u ? tbg_u_of_time(s->model->spec.graded_d, t[b]) : 0;
+        for (int a = 0; a < 3; a++) {
+            const double *from = c->x + 3 * all + a;
+            double mean = 0, *to = centred + 3 * all + a;
+            for (int i = 0; i < atoms[b]; i++)
+                mean += from[3 * i] / atoms[b];
+            for (int i = 0; i < atoms[b]; i++)
+                to[3 * i] = from[3 * i] - mean;
+        }
+        all += (size_t)atoms[b];
+    }
+    if (s->n_known > s->n_sent)
+        TBG_TRY(send_molecules(s));
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_BATCH, here, bytes));
+#define THERE(pointer) (void *)(there + ((char *)(pointer)-here))
+    J->x = THERE(centred);
+    J->t = THERE(t);
+    J->u = THERE(u);
+    J->weight = c->weight ? THERE(weight) : NULL;
+    J->target = c->weight ? THERE(with) : NULL;
+    J->dv = c->kind == TBG_CUDA_REVERSE && !c->weight ? THERE(with) : NULL;
+    J->x_dot = c->kind == TBG_CUDA_TANGENT ? THERE(with) : NULL;
+    J->atoms = THERE(atoms);
+    J->heard = THERE(heard);
+    J->first = THERE(first);
+    J->feature_at = THERE(feature_at);
+    J->pair_at = THERE(pair_at);
+#undef THERE
+    J->w = s->buffer[TBG_CUDA_AT_W].device;
+    J->wt = s->buffer[TBG_CUDA_AT_WT].device;
+    J->half = s->buffer[TBG_CUDA_AT_HALF].device;
+    J->features = s->buffer[TBG_CUDA_AT_FEATURES].device;
+    J->bond = s->buffer[TBG_CUDA_AT_BOND].device;
+    J->pair_mean = s->buffer[TBG_CUDA_AT_MEAN].device;
+    J->pair_width = s->buffer[TBG_CUDA_AT_WIDTH].device;
+    return make_room(s, J);
 }
 
-/* Device memory of an output. */
-int tbg_cuda_output(tbg_cuda_state *s, int k, size_t count, double **memory) {
-    TBG_TRY(tbg_cuda_ensure(s, k, count * sizeof(double), 0, 1));
-    *memory = s->buffer[k].device;
+/* Room for `count` numbers that come back. */
+static int answer_room(tbg_cuda_state *s, size_t count, double **there) {
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_ANSWER, count * sizeof(double), 1, 1));
+    *there = s->buffer[TBG_CUDA_AT_ANSWER].device;
     return TBG_OK;
 }
 
-int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to) {
-    return to ? s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double)) : TBG_OK;
+/* Runs the job and brings `count` numbers back; *here: where they are. */
+static int answer(tbg_cuda_state *s, const tbg_cuda_job *J, size_t count, const double **here) {
+    TBG_TRY(s->device->run(s->handle, J));
+    *here = s->buffer[TBG_CUDA_AT_ANSWER].host;
+    return tbg_cuda_receive(s, TBG_CUDA_AT_ANSWER, count, s->buffer[TBG_CUDA_AT_ANSWER].host);
 }
+
+int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to) {
+    return s->device->download(s->handle, to, s->buffer[k].device, count * sizeof(double));
+}
+
+/* ---- the operations of kernels.h ---- */
 
 static int velocity_of(tbg_cuda_state *s, int parts, int n, const tbg_conditioning *const *molecule,
                        const double *t, const double *x, double *v) {
-    const size_t n3 = 3 * all_atoms(n, molecule);
+    const call c = {TBG_CUDA_VELOCITY, parts, n, molecule, t, x, NULL, NULL};
+    size_t n3;
+    const double *back;
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_VELOCITY, parts, n, molecule, t, x, &J));
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
-    TBG_TRY(s->device->run(s->handle, &J));
-    return tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v);
+    TBG_TRY(prepare(s, &c, &J, &n3));
+    TBG_TRY(answer_room(s, n3, &J.v));
+    TBG_TRY(answer(s, &J, n3, &back));
+    memcpy(v, back, n3 * sizeof *v);
+    return TBG_OK;
 }
 
 /* Two parts: solvers and likelihoods rest on velocities. */
@@ -333,35 +367,38 @@ static int drift(void *state, int n, const tbg_conditioning *const *molecule, co
 static int tangent(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                    const double *x, const double *x_dot, double *v, double *v_dot) {
     tbg_cuda_state *s = state;
-    const size_t n3 = 3 * all_atoms(n, molecule);
+    const call c = {TBG_CUDA_TANGENT, 2, n, molecule, t, x, x_dot, NULL};
+    size_t n3;
+    const double *back;
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_TANGENT, 2, n, molecule, t, x, &J));
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_X_DOT, x_dot, n3 * sizeof(double)));
-    J.x_dot = s->buffer[TBG_CUDA_AT_X_DOT].device;
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V_DOT, n3, &J.v_dot));
-    TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v));
-    return tbg_cuda_receive(s, TBG_CUDA_AT_V_DOT, n3, v_dot);
+    TBG_TRY(prepare(s, &c, &J, &n3));
+    TBG_TRY(answer_room(s, 2 * n3, &J.v));
+    J.v_dot = J.v + n3;
+    TBG_TRY(answer(s, &J, 2 * n3, &back));
+    if (v)
+        memcpy(v, back, n3 * sizeof *v);
+    memcpy(v_dot, back + n3, n3 * sizeof *v_dot);
+    return TBG_OK;
 }
 
 static int divergence(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
-                      const double *x, double *v, double *answer) {
+                      const double *x, double *v, double *trace) {
     tbg_cuda_state *s = state;
-    const size_t n3 = 3 * all_atoms(n, molecule);
+    const call c = {TBG_CUDA_DIVERGENCE, 2, n, molecule, t, x, NULL, NULL};
+    size_t n3;
+    const double *back;
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_DIVERGENCE, 2, n, molecule, t, x, &J));
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_V, n3, &J.v));
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_DIAGONAL, n3, &J.diagonal));
-    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_DIAGONAL, n3 * sizeof(double), 1, 0));
-    TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_V, n3, v));
-    const double *diagonal = s->buffer[TBG_CUDA_AT_DIAGONAL].host;
-    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_DIAGONAL, n3, s->buffer[TBG_CUDA_AT_DIAGONAL].host));
+    TBG_TRY(prepare(s, &c, &J, &n3));
+    TBG_TRY(answer_room(s, 2 * n3, &J.v));
+    J.diagonal = J.v + n3;
+    TBG_TRY(answer(s, &J, 2 * n3, &back));
+    if (v)
+        memcpy(v, back, n3 * sizeof *v);
+    const double *diagonal = back + n3;
     for (int b = 0; b < n; b++) {
-        answer[b] = 0;
+        trace[b] = 0;
         for (int k = 0; k < 3 * molecule[b]->n_atoms; k++)
-            answer[b] += *diagonal++;
+            trace[b] += *diagonal++;
     }
     return TBG_OK;
 }
@@ -371,48 +408,51 @@ static int ask_gradient(tbg_cuda_state *s, tbg_cuda_job *J) {
     const size_t np = s->model->n_parameters, bytes = np * (size_t)J->n_blocks * sizeof(float);
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_SLOTS, bytes, 0, 1));
     TBG_TRY(s->device->zero(s->handle, s->buffer[TBG_CUDA_AT_SLOTS].device, bytes));
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_GRADIENT, np * sizeof(double), 0, 1));
     J->slots = s->buffer[TBG_CUDA_AT_SLOTS].device;
-    return tbg_cuda_output(s, TBG_CUDA_AT_GRADIENT, np, &J->gradient);
+    J->gradient = s->buffer[TBG_CUDA_AT_GRADIENT].device;
+    return TBG_OK;
 }
 
 int tbg_cuda_losses(tbg_cuda_state *s, int n, const tbg_conditioning *const *molecule, const double *t,
-                    const double *x, const double *target, const double *weight, double *answer,
+                    const double *x, const double *target, const double *weight, double *losses,
                     int gradient) {
-    const size_t n3 = 3 * all_atoms(n, molecule);
+    const call c = {TBG_CUDA_REVERSE, 1, n, molecule, t, x, target, weight};
+    size_t n3;
+    const double *back;
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, 1, n, molecule, t, x, &J));
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_TARGET, target, n3 * sizeof(double)));
-    J.target = s->buffer[TBG_CUDA_AT_TARGET].device;
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_WEIGHT, weight, (size_t)n * sizeof(double)));
-    J.weight = s->buffer[TBG_CUDA_AT_WEIGHT].device;
-    TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_LOSS, (size_t)n, &J.loss));
+    TBG_TRY(prepare(s, &c, &J, &n3));
+    TBG_TRY(answer_room(s, (size_t)n, &J.loss));
     if (gradient)
         TBG_TRY(ask_gradient(s, &J));
-    TBG_TRY(s->device->run(s->handle, &J));
-    return tbg_cuda_receive(s, TBG_CUDA_AT_LOSS, (size_t)n, answer);
+    TBG_TRY(answer(s, &J, (size_t)n, &back));
+    memcpy(losses, back, (size_t)n * sizeof *losses);
+    return TBG_OK;
 }
 
 static int loss(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
-                const double *target, const double *weight, double *answer, float *gradient) {
-    TBG_TRY(tbg_cuda_losses(state, n, molecule, t, x, target, weight, answer, gradient != NULL));
+                const double *target, const double *weight, double *losses, float *gradient) {
+    TBG_TRY(tbg_cuda_losses(state, n, molecule, t, x, target, weight, losses, gradient != NULL));
     return gradient ? tbg_cuda_training.fetch_gradient(state, gradient) : TBG_OK;
 }
 
 static int vjp(void *state, int n, const tbg_conditioning *const *molecule, const double *t, const double *x,
                const double *dv, double *dx, double *gradient) {
     tbg_cuda_state *s = state;
-    const size_t n3 = 3 * all_atoms(n, molecule);
+    const call c = {TBG_CUDA_REVERSE, 0, n, molecule, t, x, dv, NULL};
+    size_t n3;
+    const double *back;
     tbg_cuda_job J;
-    TBG_TRY(prepare(s, TBG_CUDA_REVERSE, 0, n, molecule, t, x, &J));
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_DV, dv, n3 * sizeof(double)));
-    J.dv = s->buffer[TBG_CUDA_AT_DV].device;
-    if (dx)
-        TBG_TRY(tbg_cuda_output(s, TBG_CUDA_AT_DX, n3, &J.dx));
+    TBG_TRY(prepare(s, &c, &J, &n3));
+    TBG_TRY(answer_room(s, n3, &J.dx));
+    if (!dx)
+        J.dx = NULL;
     if (gradient)
         TBG_TRY(ask_gradient(s, &J));
-    TBG_TRY(s->device->run(s->handle, &J));
-    TBG_TRY(tbg_cuda_receive(s, TBG_CUDA_AT_DX, n3, dx));
-    return tbg_cuda_receive(s, TBG_CUDA_AT_GRADIENT, s->model->n_parameters, gradient);
+    TBG_TRY(answer(s, &J, dx ? n3 : 1, &back));
+    if (dx)
+        memcpy(dx, back, n3 * sizeof *dx);
+    return gradient ? tbg_cuda_receive(s, TBG_CUDA_AT_GRADIENT, s->model->n_parameters, gradient) : TBG_OK;
 }
 
 /* The backend on one of its devices. */

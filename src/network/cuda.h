@@ -71,7 +71,7 @@ typedef struct {
     double *squares; /* [n_tensors] */
 } tbg_cuda_update;
 
-/* Runs blocks. Functions return TBG_OK or an error status with its message set. */
+/* Runs blocks, and holds memory. Functions return TBG_OK or an error status with its message set. */
 typedef struct {
     const char *name;
     int (*open)(void **device, char *text, size_t text_size); /* text: what the device is called */
@@ -81,12 +81,15 @@ typedef struct {
     size_t (*shared)(void *device);         /* bytes of shared memory that a block may have */
     int (*allocate)(void *device, size_t bytes, void **memory);
     void (*release)(void *device, void *memory);
+    int (*allocate_host)(size_t bytes, void **memory); /* that copies pass through quickly */
+    void (*release_host)(void *memory);
+    /* What is asked for is done in order. Only downloads wait until it is; what is uploaded from memory of
+     * allocate_host must not change before one. */
     int (*upload)(void *device, void *to, const void *from, size_t bytes);
     int (*download)(void *device, void *to, const void *from, size_t bytes);
     int (*zero)(void *device, void *memory, size_t bytes);
     int (*run)(void *device, const tbg_cuda_job *job); /* all blocks, then the sum of the slots, in order */
-    int (*update)(void *device,
-                  const tbg_cuda_update *update); /* may return before it is done; copies wait */
+    int (*update)(void *device, const tbg_cuda_update *update);
 } tbg_cuda_device;
 
 #ifdef __cplusplus

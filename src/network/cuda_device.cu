@@ -144,13 +144,23 @@ static void release(void *, void *memory) {
     cudaFree(memory);
 }
 
-static int upload(void *, void *to, const void *from, size_t bytes) {
-    return check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), "copy to the device");
+static int allocate_host(size_t bytes, void **memory) {
+    return check(cudaMallocHost(memory, bytes), "host memory");
+}
+
+static void release_host(void *memory) {
+    cudaFreeHost(memory);
+}
+
+static int upload(void *device, void *to, const void *from, size_t bytes) {
+    return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, ((hardware *)device)->stream),
+                 "copy to the device");
 }
 
 static int download(void *device, void *to, const void *from, size_t bytes) {
-    int e = check(cudaStreamSynchronize(((hardware *)device)->stream), "kernel");
-    return e ? e : check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "copy from the device");
+    cudaStream_t stream = ((hardware *)device)->stream;
+    int e = check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device");
+    return e ? e : check(cudaStreamSynchronize(stream), "kernel");
 }
 
 static int zero(void *device, void *memory, size_t bytes) {
@@ -171,7 +181,7 @@ static int run(void *device, const tbg_cuda_job *J) {
                                                                         J->slots, J->gradient);
         e = check(cudaGetLastError(), "launch of the sum of gradients");
     }
-    return e ? e : check(cudaStreamSynchronize(h->stream), "kernel");
+    return e;
 }
 
 static int update(void *device, const tbg_cuda_update *u) {
@@ -179,6 +189,6 @@ static int update(void *device, const tbg_cuda_update *u) {
     return check(cudaGetLastError(), "launch of the optimiser");
 }
 
-extern "C" const tbg_cuda_device tbg_cuda_hardware = {"cuda",        open_device, close_device, blocks,
-                                                      shared_memory, allocate,    release,      upload,
-                                                      download,      zero,        run,          update};
+extern "C" const tbg_cuda_device tbg_cuda_hardware = {
+    "cuda",        open_device,  close_device, blocks,   shared_memory, allocate, release,
+    allocate_host, release_host, upload,       download, zero,          run,      update};

@@ -41,6 +41,10 @@ static void release(void *device, void *memory) {
     free(memory);
 }
 
+static int allocate_host(size_t bytes, void **memory) {
+    return allocate(NULL, bytes, memory);
+}
+
 static int copy(void *device, void *to, const void *from, size_t bytes) {
     (void)device;
     memcpy(to, from, bytes);
@@ -84,8 +88,21 @@ static int update(void *device, const tbg_cuda_update *u) {
 }
 
 const tbg_cuda_device tbg_cuda_emulation = {
-    "cuda-emulation", open_device, close_device, blocks, shared_memory, allocate,
-    release,          copy,        copy,         zero,   run,           update};
+    .name = "cuda-emulation",
+    .open = open_device,
+    .close = close_device,
+    .blocks = blocks,
+    .shared = shared_memory,
+    .allocate = allocate,
+    .release = release,
+    .allocate_host = allocate_host,
+    .release_host = free,
+    .upload = copy,
+    .download = copy,
+    .zero = zero,
+    .run = run,
+    .update = update,
+};
 
 size_t tbg_cuda_room_size(const tbg_cuda_job *job) {
     static char anchor[128]; /* addresses are formed from it, and never used */

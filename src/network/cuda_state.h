@@ -11,27 +11,12 @@ enum {
     TBG_CUDA_AT_W,
     TBG_CUDA_AT_WT,
     TBG_CUDA_AT_HALF,
-    TBG_CUDA_AT_ATOMS,
-    TBG_CUDA_AT_HEARD,
-    TBG_CUDA_AT_FIRST,
-    TBG_CUDA_AT_FEATURE_AT,
-    TBG_CUDA_AT_PAIR_AT,
-    TBG_CUDA_AT_FEATURES,
+    TBG_CUDA_AT_FEATURES, /* of all molecules that the session has met */
     TBG_CUDA_AT_BOND,
     TBG_CUDA_AT_MEAN,
     TBG_CUDA_AT_WIDTH,
-    TBG_CUDA_AT_TIME,
-    TBG_CUDA_AT_U,
-    TBG_CUDA_AT_X,
-    TBG_CUDA_AT_TARGET,
-    TBG_CUDA_AT_WEIGHT,
-    TBG_CUDA_AT_DV,
-    TBG_CUDA_AT_X_DOT,
-    TBG_CUDA_AT_V,
-    TBG_CUDA_AT_V_DOT,
-    TBG_CUDA_AT_DIAGONAL,
-    TBG_CUDA_AT_LOSS,
-    TBG_CUDA_AT_DX,
+    TBG_CUDA_AT_BATCH, /* all that a call sends */
+    TBG_CUDA_AT_ANSWER,
     TBG_CUDA_AT_SLOTS,
     TBG_CUDA_AT_GRADIENT,
     TBG_CUDA_AT_ROOMS,
@@ -48,6 +33,12 @@ enum {
     TBG_CUDA_BUFFERS
 };
 
+/* A molecule that the session has met, and where its features and pairs begin on the device. */
+typedef struct {
+    uint64_t serial;
+    int features, pairs;
+} tbg_cuda_molecule;
+
 typedef struct {
     const tbg_cuda_device *device;
     void *handle;
@@ -57,20 +48,18 @@ typedef struct {
         void *host, *device;
         size_t host_size, device_size;
     } buffer[TBG_CUDA_BUFFERS];
-    const tbg_conditioning **known; /* molecules of the call */
-    int *known_at;                  /* [2][n] their features and pairs */
-    int known_room;
+    tbg_cuda_molecule *known; /* [n_known] */
+    int n_known, n_sent, known_room;
+    size_t features, pairs;  /* of all of them */
     int described, averages; /* the table of tensors is there; the optimiser there has an average */
     char text[128];
 } tbg_cuda_state;
 
 /* Room for `bytes` on the host, on the device, or both; more than asked for, so that ragged batches settle.
- */
+ * What the host's room held stays. */
 int tbg_cuda_ensure(tbg_cuda_state *s, int k, size_t bytes, int host, int device);
 int tbg_cuda_send(tbg_cuda_state *s, int k, const void *from, size_t bytes);
-/* Device memory of an output of doubles, and its way back (to: may be NULL). */
-int tbg_cuda_output(tbg_cuda_state *s, int k, size_t count, double **memory);
-int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to);
+int tbg_cuda_receive(tbg_cuda_state *s, int k, size_t count, double *to); /* of doubles */
 /* Losses, and where asked for their gradient into the buffer GRADIENT of the device. */
 int tbg_cuda_losses(tbg_cuda_state *s, int n, const tbg_conditioning *const *molecule, const double *t,
                     const double *x, const double *target, const double *weight, double *loss, int gradient);

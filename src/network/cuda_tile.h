@@ -147,11 +147,10 @@ TBG_BLOCK_INLINE void tile_product(tile_registers sum, int H, const tbg_half *A,
             TBG_UNROLL
         for (int q = 0; q < 4; q++)
             sum[w][l][p][q] = 0;
-        if (parts == 2) { /* small terms first */
-            mma_tile(sum[w], H, A + TILE * stride, 0, row, B, turned, column, stride);
-            mma_tile(sum[w], H, A, 0, row, B + H * stride, turned, column, stride);
-        }
-        mma_tile(sum[w], H, A, 0, row, B, turned, column, stride);
+        TBG_UNROLL_1
+        for (int term = parts == 2 ? 2 : 0; term >= 0; term--) /* high high last */
+            mma_tile(sum[w], H, A + (term == 2 ? TILE * stride : 0), 0, row, B + (term == 1 ? H * stride : 0),
+                     turned, column, stride);
     }
 }
 

@@ -223,10 +223,13 @@ int tbg_conditioning_allocate(int n_atoms, int n_features, tbg_conditioning **ou
     if (n_atoms < 1 || n_atoms > MOST_ATOMS || n_features < 1)
         return tbg_fail(TBG_INPUT, "a molecule of %d atoms with %d features; 1 to %d atoms are possible",
                         n_atoms, n_features, MOST_ATOMS);
+    static uint64_t made;
     size_t n = (size_t)n_atoms;
     tbg_conditioning *c = TBG_NEW(tbg_conditioning, 1);
     if (!c)
         return TBG_FAILED;
+#pragma omp atomic capture
+    c->serial = ++made;
     c->n_atoms = n_atoms;
     c->n_features = n_features;
     c->node_features = TBG_NEW(double, n *(size_t)n_features);

@@ -30,7 +30,8 @@ for what in "$@"; do
     test)
         step emulation 60 "$build/test_cuda_emulation"
         step correctness 120 "$build/test_cuda"
-        step steps 60 "$build/test_device_steps"
+        step emulated-steps 60 "$build/test_device_steps"
+        step steps 60 "$build/test_cuda_steps"
         ;;
     sanitize)
         for tool in memcheck racecheck initcheck synccheck; do
