@@ -26,6 +26,8 @@ int tbg_engine_create_with(const char *kind, const tbg_molecule *molecule, const
                            int threads, const char *platform, const char *system_xml, tbg_engine **out);
 void tbg_engine_free(tbg_engine *engine);
 const char *tbg_engine_name(const tbg_engine *engine);
+/* Configurations that a call should have to keep the engine busy: 128 or more; thousands on a device. */
+long tbg_engine_batch(const tbg_engine *engine);
 
 /* Evaluate n configurations. positions: [n][n_atoms][3] nm. energies: [n] kJ/mol. forces: [n][n_atoms][3]
  * kJ/mol/nm, or NULL. components: [n][TBG_E_N] kJ/mol, or NULL. A configuration that gives no finite energy

@@ -136,6 +136,8 @@ void tbg_session_free(tbg_session *session);
 int tbg_session_refresh(tbg_session *session);
 const tbg_model *tbg_session_model(const tbg_session *session);
 const char *tbg_session_backend(const tbg_session *session); /* for example "cpu/avx512" */
+/* Configurations that a call should have to keep the backend busy: 64, or more on a device. */
+int tbg_session_batch(const tbg_session *session);
 
 /* All below: a ragged batch of n configurations; molecule: [n] (entries may repeat); t: [n]; x, v, ...:
  * concatenated [sum n_atoms][3], scaled units. Results do not depend on the number of threads. */

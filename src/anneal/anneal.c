@@ -14,7 +14,7 @@
 
 TBG_SIMD_DECLARE(const tbg_triangular, tbg_triangular);
 
-enum { BLOCK = 16, REPLICAS_MOST = 1024 }; /* BLOCK: configurations at once */
+enum { LEAST_BLOCK = 16, REPLICAS_MOST = 1024 };
 
 void tbg_anneal_defaults(tbg_anneal_options *o) {
     *o = (tbg_anneal_options){.smoothing = 0.02,
@@ -64,10 +64,12 @@ typedef struct {
 
 typedef struct {
     tbg_annealer A;
-    tbg_harmonic h[BLOCK];
-    replicas of[BLOCK];
-    int kept; /* 1: replica 0 runs backwards from a given x */
-    double kept_u[BLOCK];
+    int most;         /* configurations at once */
+    tbg_harmonic *h;  /* [most] */
+    replicas *of;     /* [most] */
+    int kept;         /* 1: replica 0 runs backwards from a given x */
+    double *kept_u;   /* [most] */
+    uint64_t *number; /* [most] */
 } annealer;
 
 /* Addresses: stream by configuration; in it stage 0 is the start, stage l + 1 the momenta of stage l, then
@@ -342,10 +344,12 @@ static int block(annealer *W, int m, const uint64_t *number, const double *y, co
 
 static void carve(annealer *W, tbg_arena *a) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas, all = n * K;
+    W->kept_u = TBG_TAKE(a, double, W->most);
+    W->number = TBG_TAKE(a, uint64_t, W->most);
     W->A.batch = TBG_TAKE(a, double, W->A.room *n);
     W->A.batch_force = TBG_TAKE(a, double, W->A.room *n);
     W->A.batch_u = TBG_TAKE(a, double, W->A.room);
-    for (int i = 0; i < BLOCK; i++) {
+    for (int i = 0; i < W->most; i++) {
         tbg_harmonic *h = &W->h[i];
         replicas *r = &W->of[i];
         h->centre = TBG_TAKE(a, double, n);
@@ -378,6 +382,11 @@ static int run(tbg_engine *engine, int n_atoms, const tbg_anneal_options *option
     if (!W)
         return TBG_FAILED;
     size_t n3 = 3 * (size_t)n_atoms, K = (size_t)options->replicas;
+    long most = (tbg_engine_batch(engine) + (long)K - 1) / (long)K;
+    most = most < LEAST_BLOCK ? LEAST_BLOCK : most;
+    W->most = (int)(most < n ? most : n > 0 ? n : 1);
+    W->h = TBG_NEW(tbg_harmonic, W->most);
+    W->of = TBG_NEW(replicas, W->most);
     W->A = (tbg_annealer){.engine = engine,
                           .o = options,
                           .threads = options->threads > 0 ? options->threads : omp_get_max_threads(),
@@ -385,23 +394,27 @@ static int run(tbg_engine *engine, int n_atoms, const tbg_anneal_options *option
                           .beta = 1 / (TBG_BOLTZMANN * options->temperature),
                           .algebra = TBG_SIMD_PICK(tbg_triangular, tbg_simd_level()),
                           .precision = 1 / (options->smoothing * options->smoothing),
-                          .room = BLOCK * (K > 2 * n3 ? K : 2 * n3)};
+                          .room = (size_t)W->most * (K > 2 * n3 ? K : 2 * n3)};
     W->kept = kept != NULL;
     tbg_arena arena = {0};
-    carve(W, &arena);
-    arena = (tbg_arena){.base = tbg_alloc(arena.used, 1), .size = arena.used};
-    int status = arena.base ? TBG_OK : TBG_FAILED;
+    int status = W->h && W->of ? TBG_OK : TBG_FAILED;
+    if (!status) {
+        carve(W, &arena);
+        arena = (tbg_arena){.base = tbg_alloc(arena.used, 1), .size = arena.used};
+        status = arena.base ? TBG_OK : TBG_FAILED;
+    }
     if (!status)
         carve(W, &arena);
-    for (long i = 0; i < n && !status; i += BLOCK) {
-        const int m = n - i < BLOCK ? (int)(n - i) : BLOCK;
+    for (long i = 0; i < n && !status; i += W->most) {
+        const int m = n - i < W->most ? (int)(n - i) : W->most;
         const size_t at = (size_t)i * n3;
-        uint64_t own[BLOCK];
         for (int k = 0; k < m; k++)
-            own[k] = number ? number[i + k] : first + (uint64_t)(i + k);
-        status = block(W, m, own, y + at, kept ? kept + at : NULL, x ? x + at : NULL, &result[i]);
+            W->number[k] = number ? number[i + k] : first + (uint64_t)(i + k);
+        status = block(W, m, W->number, y + at, kept ? kept + at : NULL, x ? x + at : NULL, &result[i]);
     }
     free(arena.base);
+    free(W->h);
+    free(W->of);
     free(W);
     return status;
 }

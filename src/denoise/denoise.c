@@ -15,6 +15,7 @@ struct tbg_denoiser {
     tbg_denoise_options o;
     tbg_engine *engine;
     int n_atoms, threads;
+    int at_once; /* branches: so many that the network's and the engine's batches are full */
     int (*accept)(void *context, const double *x);
     void *context;
     tbg_branching branching; /* steps 0: no branches */
@@ -61,6 +62,9 @@ int tbg_denoiser_create(tbg_session *session, const tbg_conditioning *conditioni
     d->engine = engine;
     d->n_atoms = n_atoms;
     d->threads = options->anneal.threads > 0 ? options->anneal.threads : omp_get_max_threads();
+    const long of_engine = tbg_engine_batch(engine) / options->anneal.replicas,
+               of_network = options->branches ? tbg_session_batch(session) : 0;
+    d->at_once = (int)(of_engine > of_network ? of_engine : of_network);
     d->accept = accept;
     d->context = context;
     int status = options->branches ? tbg_branching_create(session, conditioning, options->smoothing,
@@ -92,11 +96,8 @@ static tbg_anneal_options seeded(const tbg_denoiser *d, uint64_t seed) {
     return o;
 }
 
-/* Branches of some configurations at once: so many that the network's and the engine's batches are full. */
-enum { AT_ONCE = 64 };
-
 typedef struct {
-    double *y, *x, *log_ratio; /* [AT_ONCE or more][n3] nm; [..] */
+    double *y, *x, *log_ratio; /* [branches][n3] nm; [..] */
     uint64_t *number;
     tbg_anneal_result *result;
 } room;
@@ -201,8 +202,9 @@ static int some(tbg_denoiser *d, uint64_t seed, int n, uint64_t first, const dou
     return TBG_OK;
 }
 
-static int configurations_at_once(const tbg_denoiser *d) {
-    return d->o.branches < AT_ONCE ? AT_ONCE / d->o.branches : 1;
+static int configurations_at_once(const tbg_denoiser *d, long n) {
+    const long most = d->o.branches < d->at_once ? d->at_once / d->o.branches : 1;
+    return (int)(most < n ? most : n > 0 ? n : 1);
 }
 
 int tbg_denoise(tbg_denoiser *d, uint64_t seed, long n, uint64_t first, const double *y, double *x,
@@ -212,7 +214,7 @@ int tbg_denoise(tbg_denoiser *d, uint64_t seed, long n, uint64_t first, const do
         tbg_anneal_options o = seeded(d, seed);
         return tbg_anneal(d->engine, d->n_atoms, &o, n, first, y, x, result);
     }
-    const int most = configurations_at_once(d);
+    const int most = configurations_at_once(d, n);
     room r;
     TBG_TRY(make_room(d, (long)most * d->o.branches, &r));
     int status = TBG_OK;
@@ -282,7 +284,7 @@ int tbg_denoise_given(tbg_denoiser *d, uint64_t seed, long n, const uint64_t *nu
         tbg_anneal_smooth(d->n_atoms, &o, n, number, x, y);
         return tbg_anneal_reverse(d->engine, d->n_atoms, &o, n, number, x, y, result);
     }
-    const int most = configurations_at_once(d);
+    const int most = configurations_at_once(d, n);
     room r;
     TBG_TRY(make_room(d, (long)most * d->o.branches, &r));
     int status = TBG_OK;

@@ -19,5 +19,6 @@ int tbg_engine_cuda_create(struct tbg_engine *engine) {
     engine->state = e;
     engine->evaluate = evaluate;
     engine->release = release;
+    engine->batch = 4096; /* some thirty conformations on each of a device's multiprocessors */
     return TBG_OK;
 }

@@ -105,6 +105,10 @@ const char *tbg_engine_name(const tbg_engine *engine) {
     return engine->name;
 }
 
+long tbg_engine_batch(const tbg_engine *engine) {
+    return engine->batch > 0 ? engine->batch : 128;
+}
+
 static int check_task(const tbg_energy_task *t) {
     if (t->n < 0 || (t->n > 0 && (!t->positions || !t->energies)))
         return tbg_fail(TBG_INPUT, "energy of %ld configurations: positions or energies missing", t->n);

@@ -29,6 +29,7 @@ struct tbg_engine {
     size_t scratch_size; /* bytes, 64-byte aligned */
     void (*evaluate_piece)(const struct tbg_engine *engine, char *scratch, int n, const double *positions,
                            double *energies, double *forces, double *components);
+    long batch; /* [filled, or 0] see tbg_engine_batch */
     /* [filled] Releases `state`; not the engine itself. */
     void (*release)(struct tbg_engine *engine);
 };

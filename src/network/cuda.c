@@ -456,11 +456,11 @@ static int vjp(void *state, int n, const tbg_conditioning *const *molecule, cons
 }
 
 /* The backend on one of its devices. */
-#define ON_DEVICE(name_, create_)                                                                            \
+#define ON_DEVICE(name_, create_, batch_)                                                                    \
     {                                                                                                        \
         .name = name_, .create = create_, .destroy = destroy, .refresh = refresh, .velocity = velocity,      \
         .divergence = divergence, .tangent = tangent, .loss = loss, .vjp = vjp, .describe = describe,        \
-        .update = &tbg_cuda_training, .drift = drift                                                         \
+        .update = &tbg_cuda_training, .drift = drift, .batch = batch_                                        \
     }
-const tbg_network_kernels tbg_network_cuda = ON_DEVICE("cuda", create_hardware);
-const tbg_network_kernels tbg_network_cuda_emulation = ON_DEVICE("cuda-emulation", create_emulation);
+const tbg_network_kernels tbg_network_cuda = ON_DEVICE("cuda", create_hardware, 1024);
+const tbg_network_kernels tbg_network_cuda_emulation = ON_DEVICE("cuda-emulation", create_emulation, 0);

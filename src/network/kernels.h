@@ -33,6 +33,7 @@ typedef struct {
     const tbg_network_update *update;           /* steps on a device, update.h; NULL: it has none */
     int (*drift)(void *state, int n, const tbg_conditioning *const *molecule, const double *t,
                  const double *x, double *v); /* a faster and rougher velocity; NULL: it has none */
+    int batch;                                /* configurations of a call that keep it busy; 0: 64 */
 } tbg_network_kernels;
 
 extern const tbg_network_kernels tbg_network_reference;      /* reference.c */

@@ -86,6 +86,10 @@ const char *tbg_session_backend(const tbg_session *s) {
     return s->kernels->describe ? s->kernels->describe(s->state) : s->kernels->name;
 }
 
+int tbg_session_batch(const tbg_session *s) {
+    return s->kernels->batch ? s->kernels->batch : 64;
+}
+
 const tbg_model *tbg_session_model(const tbg_session *s) {
     return s->model;
 }

@@ -1,6 +1,7 @@
 /* test_anneal.c: taking a smoothed flow's noise off: known integrals, stated errors, addresses, hostile
  * input. */
 #include "tbg_test.h"
+#include "energy/engine.h"
 #include "tbg/anneal.h"
 #include "tbg/random.h"
 #include <math.h>
@@ -177,6 +178,7 @@ static void addresses_and_hostile_neighbours(void **state) {
     double *y = malloc(all * sizeof *y), *x = malloc(all * sizeof *x), *again = malloc(all * sizeof *x), u[N];
     tbg_anneal_result a[N], b[N];
     p.o.stages = one.o.stages = 4;
+    p.engine->batch = 100 * p.o.replicas; /* all at once; the other in blocks of 16 */
     noisy(&p, N, 0.02, y);
     assert_ok(tbg_anneal(p.engine, p.molecule->n_atoms, &p.o, N, 100, y, x, a));
     assert_ok(tbg_engine_evaluate(p.engine, N, x, u, NULL, NULL));
