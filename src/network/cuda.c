@@ -94,7 +94,7 @@ static int create_on(const tbg_cuda_device *device, const tbg_model *model, void
     J->n_parameters = (int)model->n_parameters;
     J->embedding_w = (int)tbg_layer_tensor(model, -1, "embedding.weight");
     J->embedding_b = (int)tbg_layer_tensor(model, -1, "embedding.bias");
-    J->parts = !plain && (J->H == 64 || J->H == 128);
+    J->parts = !plain && (J->H == 32 || J->H == 64 || J->H == 128);
     for (int l = 0; l < J->L; l++)
         J->layer[l] = (tbg_cuda_layer){
 #define TBG_FIELD(field, name) .field = (int)tbg_layer_tensor(model, l, name),
@@ -245,8 +245,9 @@ static int prepare(tbg_cuda_state *s, const call *c, tbg_cuda_job *J, size_t *n3
     J->kind = c->kind;
     J->n = c->n;
     J->parts = s->base.parts ? c->parts : 0;
-    if (tbg_cuda_shared_size(J) > s->device->shared(s->handle))
-        J->parts = 0;
+    if ((J->H == 32 && J->kind == TBG_CUDA_REVERSE) || tbg_cuda_shared_size(J) > s->device->shared(s->handle))
+        J->parts =
+            0; /* cuda_reverse.h needs wider networks, two parts of 128 channels more memory than sm_80 has */
     if (s->n_known > MOST_KNOWN)
         s->n_known = s->n_sent = 0, s->features = s->pairs = 0;
     for (int b = 0; b < c->n; b++) {

@@ -25,7 +25,7 @@ static int check(cudaError_t e, const char *what) {
 }
 
 template <int H> struct shape {
-    enum { threads = 4 * H, blocks = H == 64 ? 2 : 1 }; /* blocks at once on a multiprocessor */
+    enum { threads = 4 * H, blocks = 128 / H }; /* blocks at once on a multiprocessor */
 };
 
 /* The block's scratch memory; its addresses lie in shared memory, for they are many. */
@@ -105,6 +105,10 @@ static int open_device(void **device, char *text, size_t text_size) {
     e = check(cudaStreamCreate(&h->stream), "stream");
     h->shared = p.sharedMemPerBlockOptin - sizeof(tbg_cuda_room);
     if (!e)
+        e = make_room<32, 1>(h);
+    if (!e)
+        e = make_room<32, 2>(h);
+    if (!e)
         e = make_room<64, 1>(h);
     if (!e)
         e = make_room<64, 2>(h);
@@ -129,7 +133,7 @@ static void close_device(void *device) {
 }
 
 static int blocks(void *device, const tbg_cuda_job *J) {
-    return (J->parts && J->H == 128 ? shape<128>::blocks : 2) * ((hardware *)device)->multiprocessors;
+    return (J->parts ? 128 / J->H : 2) * ((hardware *)device)->multiprocessors;
 }
 
 static size_t shared_memory(void *device) {
@@ -171,6 +175,8 @@ static int run(void *device, const tbg_cuda_job *J) {
     hardware *h = (hardware *)device;
     if (!J->parts)
         plain_kernel<<<J->n_blocks, 256, 0, h->stream>>>(*J);
+    else if (J->H == 32)
+        J->parts == 2 ? launch<32, 2>(h, J) : launch<32, 1>(h, J);
     else if (J->H == 64)
         J->parts == 2 ? launch<64, 2>(h, J) : launch<64, 1>(h, J);
     else

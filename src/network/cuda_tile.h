@@ -1,6 +1,6 @@
 /* cuda_tile.h: the edges of one configuration and layer in tiles of 64, through the tensor cores: messages
  * and positions forward. cuda_reverse.h and cuda_tangent.h go on from a tile's forward, cuda_node.h has the
- * products of nodes. For widths H of 64 and 128, 4 H threads.
+ * products of nodes. For widths H of 32, 64 and 128, 4 H threads; cuda_reverse.h for the latter two.
  *
  * Factors have one or two parts. One: bf16; what a gradient or a proposal needs. Two: x = high + low, both
  * bf16, and x y = high high + high low + low high, which leaves 2^-16 of it: what velocities and densities

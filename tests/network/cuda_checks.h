@@ -93,7 +93,7 @@ static void tensor_path(const char *backend, const variant *q, const setup *s) {
 static void against_reference(const char *backend, const variant *q) {
     setup s = make_with_answers(q);
     against_answers(q, &s, backend, "TBG_CUDA_PLAIN", "1", 1, 1000);
-    if (q->hidden == 64 || q->hidden == 128)
+    if (q->hidden == 32 || q->hidden == 64 || q->hidden == 128)
         tensor_path(backend, q, &s);
     drop(&s);
 }
@@ -122,7 +122,7 @@ static void of_molecules(const char *backend) {
             assert_ok(tbg_network_velocity(reference, 1, &c, &t, x, want));
             assert_true(compare_arrays("v", n3, v, want, 1, velocity_tolerance) <= velocity_tolerance);
         }
-        assert_true(compare_arrays("another molecule's v", n3, v, last, 1, 10) > 1e-3);
+        assert_memory_not_equal(v, last, sizeof last); /* another molecule's */
         memcpy(last, v, sizeof last);
         tbg_conditioning_free(made);
     }
@@ -158,10 +158,10 @@ static void plain(void **state) {
 
 static void tensor(void **state) {
     (void)state;
-    static const variant list[] = {
-        {3, 64, 1, TBG_EDGE_D0, 0, 0, 1, 1}, {9, 64, 3, 7, 1, 1, 1, 1},
-        {12, 64, 2, 15, 1, 1, 0, 0},         {9, 128, 2, 7, 1, 1, 1, 1},
-        {22, 64, 5, 7, 1, 1, 1, 1},          {38, 128, 3, TBG_EDGE_D0, 0, 0, 1, 1}};
+    static const variant list[] = {{3, 64, 1, TBG_EDGE_D0, 0, 0, 1, 1},  {9, 64, 3, 7, 1, 1, 1, 1},
+                                   {12, 64, 2, 15, 1, 1, 0, 0},          {9, 128, 2, 7, 1, 1, 1, 1},
+                                   {9, 32, 3, 15, 1, 1, 1, 1},           {22, 64, 5, 7, 1, 1, 1, 1},
+                                   {38, 128, 3, TBG_EDGE_D0, 0, 0, 1, 1}};
     const size_t n = sizeof list / sizeof *list - (on_device ? 0 : 2);
     for (size_t k = 0; k < n; k++)
         against_reference(backend, &list[k]);
