@@ -158,7 +158,10 @@ static int refresh(void *state) {
 
 /* ---- a call: what it sends, and what comes back ---- */
 
-enum { MOST_KNOWN = 10000 };
+enum {
+    MOST_KNOWN = 10000,
+    MOST_GROUP = 4
+}; /* groups: what a block keeps in registers meets memory once a group */
 
 /* Number of a molecule among those that the session has met; a new one's features and pairs go to the host's
  * copies. */
@@ -224,12 +227,17 @@ typedef struct {
 /* Scratch memory and blocks of a job whose batch is known. */
 static int make_room(tbg_cuda_state *s, tbg_cuda_job *J) {
     J->most_directions = J->kind == TBG_CUDA_DIVERGENCE ? TBG_CUDA_BLOCK : J->kind != TBG_CUDA_VELOCITY;
-    J->room_bytes = tbg_cuda_room_size(J);
     const long tasks = J->kind == TBG_CUDA_DIVERGENCE
                            ? (long)J->n * ((3 * J->most_atoms + TBG_CUDA_BLOCK - 1) / TBG_CUDA_BLOCK)
                            : J->n;
     const int blocks = s->device->blocks(s->handle, J);
     J->n_blocks = tasks < blocks ? (int)tasks : blocks;
+    J->group = 1;
+    if (J->parts && (J->kind == TBG_CUDA_VELOCITY || J->kind == TBG_CUDA_REVERSE)) {
+        const int share = (J->n + J->n_blocks - 1) / J->n_blocks;
+        J->group = share < MOST_GROUP ? share : MOST_GROUP;
+    }
+    J->room_bytes = tbg_cuda_room_size(J);
     while (J->n_blocks > 1 && J->room_bytes > most_room_bytes / (size_t)J->n_blocks)
         J->n_blocks = (J->n_blocks + 1) / 2;
     TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_ROOMS, J->room_bytes * (size_t)J->n_blocks, 0, 1));

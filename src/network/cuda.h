@@ -24,6 +24,7 @@ typedef struct {
     int harmonic, time_u, tanh, attention;
     float range; /* coords_range / L */
     int n, most_atoms, n_blocks, most_directions;
+    int group; /* configurations that a block takes together; 1 with directions and on the plain path */
     int embedding_w, embedding_b, n_parameters;
     tbg_cuda_layer layer[TBG_CUDA_MOST_LAYERS];
     /* Device memory. w: parameters as stored, [out][in]; wt: [in][out]. */

@@ -70,19 +70,21 @@ TBG_BLOCK_INLINE float plain_dot(int n, const float *a, const float *b) {
 }
 
 /* Node inputs, the first h, input positions, and what layers need of the input positions of all pairs. */
-TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int b) {
-    const int N = J->atoms[b], F = J->F, K = J->K;
+TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, tbg_cuda_place p) {
+    const int b = p.b, N = p.N, F = J->F, K = J->K;
     const double t = J->t[b], *x0 = J->x + 3 * (size_t)J->first[b];
     const float *features = J->features + J->feature_at[b];
     TBG_EACH(e, N * F) {
         const int i = e / F, f = e % F;
-        R->input[e] = f < J->nf ? features[i * J->nf + f] : f == J->nf ? (float)t : (float)J->u[b];
+        R->input[p.row * F + e] = f < J->nf    ? features[i * J->nf + f]
+                                  : f == J->nf ? (float)t
+                                               : (float)J->u[b];
     }
     TBG_EACH(k, 3 * N)
-    R->x[k] = x0[k];
-    TBG_EACH(p, N * N) {
-        const int i = p / N, j = p % N;
-        const size_t at = (size_t)J->pair_at[b] + (size_t)p;
+    R->x[3 * p.row + k] = x0[k];
+    TBG_EACH(ij, N * N) {
+        const int i = ij / N, j = ij % N;
+        const size_t at = (size_t)J->pair_at[b] + (size_t)ij, to = (size_t)p.pair + (size_t)ij;
         double n[3], r2 = 0, rho = 0, drho = 0, e[TBG_CUDA_MOST_EDGE_FEATURES],
                      de[TBG_CUDA_MOST_EDGE_FEATURES];
         for (int a = 0; a < 3; a++) {
@@ -95,18 +97,18 @@ TBG_BLOCK_F void plain_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int 
         if (J->harmonic && (bond == 1 || bond == 2))
             tbg_math_harmonic_rate(J->bits & 16, t, r, J->pair_mean[at], J->pair_width[at], &rho, &drho);
         for (int a = 0; a < 3; a++)
-            R->unit[3 * (size_t)p + a] = (float)(r != 0 ? n[a] / r : 0);
-        R->r0[p] = (float)r;
-        R->rho[p] = (float)rho;
-        R->drho[p] = (float)drho;
+            R->unit[3 * to + a] = (float)(r != 0 ? n[a] / r : 0);
+        R->r0[to] = (float)r;
+        R->rho[to] = (float)rho;
+        R->drho[to] = (float)drho;
         for (int k = 0; k < K; k++) {
-            R->e[(size_t)p * K + k] = (float)e[k];
-            R->de[(size_t)p * K + k] = (float)de[k];
+            R->e[to * K + k] = (float)e[k];
+            R->de[to * K + k] = (float)de[k];
         }
     }
     TBG_SYNC();
-    plain_multiply(N, F, J->H, J->wt + J->embedding_w, J->H, R->input, F, J->w + J->embedding_b, 0, R->h,
-                   J->H);
+    plain_multiply(N, F, J->H, J->wt + J->embedding_w, J->H, R->input + p.row * F, F, J->w + J->embedding_b,
+                   0, R->h + p.row * J->H, J->H);
     TBG_SYNC();
 }
 
@@ -512,18 +514,19 @@ TBG_BLOCK_F void plain_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room 
 }
 
 /* From dv (in R->v) to the mean-free gradient at the last positions. */
-TBG_BLOCK_F void plain_reverse_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, int N) {
+TBG_BLOCK_F void plain_reverse_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, tbg_cuda_place p) {
     TBG_EACH(a, 3) {
-        double mean = 0;
-        for (int i = 0; i < N; i++)
-            mean += R->v[3 * i + a] / N;
-        for (int i = 0; i < N; i++) {
-            R->dx[3 * i + a] = R->v[3 * i + a] - mean;
-            R->dx0[3 * i + a] = mean - R->v[3 * i + a];
+        const double *v = R->v + 3 * p.row + a;
+        double *dx = R->dx + 3 * p.row + a, *dx0 = R->dx0 + 3 * p.row + a, mean = 0;
+        for (int i = 0; i < p.N; i++)
+            mean += v[3 * i] / p.N;
+        for (int i = 0; i < p.N; i++) {
+            dx[3 * i] = v[3 * i] - mean;
+            dx0[3 * i] = mean - v[3 * i];
         }
     }
-    TBG_EACH(f, N * J->H)
-    R->dh[f] = R->dsum[f] = 0;
+    TBG_EACH(f, p.N * J->H)
+    R->dh[p.row * J->H + f] = R->dsum[p.row * J->H + f] = 0;
     TBG_SYNC();
 }
 

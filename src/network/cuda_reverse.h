@@ -1,7 +1,7 @@
 /* cuda_reverse.h: the gradient of the parameters through the edges of one configuration and layer, in the
  * tiles of cuda_tile.h with factors of one part; a tile's forward is computed again.
  *
- * The gradients of W2 and W3 stay in registers over all tiles of a configuration; sums by receiver and by
+ * The gradients of W2 and W3 stay in registers over all tiles of the group; sums by receiver and by
  * channel run over rows in their order, and each has one owner: no atomics, the same bits every time. */
 #ifndef TBG_NETWORK_CUDA_REVERSE_H
 #define TBG_NETWORK_CUDA_REVERSE_H
@@ -49,16 +49,18 @@ TBG_BLOCK_INLINE void tile_gradient_each(tile_gradient sum, int H, float *g, int
 
 /* Reverse of one tile: accumulates into dpa, dpb, dx, g, and dw2, dw3 in registers. */
 TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
-                                   const tile_memory *S, int N, int layer, int e0, int H, float *g,
-                                   tile_gradient dw2, tile_gradient dw3) {
-    const int stride = H + 8, slots = H / 8, K = J->K;
+                                   const tile_memory *S, const tbg_cuda_place *P, int layer, int e0, int H,
+                                   float *g, tile_gradient dw2, tile_gradient dw3) {
+    const int stride = H + 8, slots = H / 8, K = J->K, N = P->N;
+    const double *dnext = R->dnext + 3 * P->row;
+    const float *dsum = R->dsum + P->row * H;
     tile_registers z2, z;
-    tile_forward(J, R, o, S, N, layer, e0, H, z2, z, 1);
+    tile_forward(J, R, o, S, P, layer, e0, H, z2, z, 1);
     TBG_EACH(row, TILE) {
         const int i = S->i[row];
         float ds = 0, along = 0, pull = 0;
         for (int k = 0; k < 3 && i >= 0; k++) {
-            const float d = (float)R->dnext[3 * i + k];
+            const float d = (float)dnext[3 * i + k];
             ds += d * S->vector[3 * row + k];
             along += d * S->unit[3 * row + k];
         }
@@ -95,7 +97,7 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
             TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) {
                 const int c = TILE_COLUMN;
                 if (i >= 0)
-                    z[w][l][p][q] += R->dsum[i * H + c];
+                    z[w][l][p][q] += dsum[i * H + c];
                 if (J->harmonic)
                     z[w][l][p][q] += S->dg[TILE_ROW] * J->w[o->wg + c];
                 sum += z[w][l][p][q] * mma_silu(z2[w][l][p][q]);
@@ -140,7 +142,7 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
         for (int p = 0; p < 4; p++)
             TBG_UNROLL for (int q = 2 * half; q < 2 * half + 2; q++) {
                 const int c = TILE_COLUMN;
-                const float dz = real ? z[w][l][p][q] * mma_slope(tile_z1(J, R, o, S, N, H, row, c)) : 0;
+                const float dz = real ? z[w][l][p][q] * mma_slope(tile_z1(J, R, o, S, P, H, row, c)) : 0;
                 S->c[row * stride + c] = mma_half(dz);
                 sum += dz * J->wt[o->w1 + 2 * H * H + c];
             }
@@ -152,8 +154,7 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
         const float dr = tile_row_sum(S->part, row, slots) - S->along[row],
                     s = S->s[row] / (S->root[row] + 1);
         for (int k = 0; k < 3; k++)
-            S->pull[3 * row + k] =
-                i < 0 ? 0 : (float)R->dnext[3 * i + k] * s + 2 * dr * S->vector[3 * row + k];
+            S->pull[3 * row + k] = i < 0 ? 0 : (float)dnext[3 * i + k] * s + 2 * dr * S->vector[3 * row + k];
     }
     TBG_EACH(f, H * (2 + K)) {
         const int k = f / H, c = f % H;
@@ -165,7 +166,7 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
                 const int i = S->i[row];
                 if (i >= 0)
                     sum += mma_float(S->c[row * stride + c]) *
-                           (k == 1 ? S->r[row] : R->e[(size_t)(i * N + S->j[row]) * K + k - 2]);
+                           (k == 1 ? S->r[row] : R->e[(size_t)(P->pair + i * N + S->j[row]) * K + k - 2]);
             }
             g[o->w1 + c * (2 * H + 1 + K) + 2 * H + k - 1] += sum;
         }
@@ -177,39 +178,42 @@ TBG_BLOCK_INLINE void tile_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R
         TILE_SEGMENT(i, from, to);
         TBG_EACH(f, (to - from) * H) {
             const int row = from + f / H, c = f % H;
-            R->dpb[S->j[row] * H + c] += mma_float(S->c[row * stride + c]);
+            R->dpb[(P->row + S->j[row]) * H + c] += mma_float(S->c[row * stride + c]);
         }
         TBG_EACH(c, H) {
             float sum = 0;
             for (int row = from; row < to; row++)
                 sum += mma_float(S->c[row * stride + c]);
-            R->dpa[i * H + c] += sum;
+            R->dpa[(P->row + i) * H + c] += sum;
         }
         TBG_EACH(f, (to - from) * 3) {
             const int row = from + f / 3, k = f % 3;
-            R->dx[3 * S->j[row] + k] -= (double)S->pull[3 * row + k];
+            R->dx[3 * (P->row + S->j[row]) + k] -= (double)S->pull[3 * row + k];
         }
         TBG_EACH(k, 3) {
             double sum = 0;
             for (int row = from; row < to; row++)
                 sum += (double)S->pull[3 * row + k];
-            R->dx[3 * i + k] += sum;
+            R->dx[3 * (P->row + i) + k] += sum;
         }
         TBG_SYNC();
     }
 }
 
-TBG_BLOCK_INLINE void tile_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int N, int layer,
-                                         float *g, char *shared, const int H) {
+/* The edges of `count` configurations from `first` on. */
+TBG_BLOCK_INLINE void tile_edges_reverse(const tbg_cuda_job *J, const tbg_cuda_room *R, int first, int count,
+                                         int layer, float *g, char *shared, const int H) {
     const tbg_cuda_layer *o = &J->layer[layer];
     const tile_memory memory = tile_carve(shared, H, 1), *S = &memory;
     tile_gradient dw2, dw3;
     tile_weights(J, o, S, H, 1);
     tile_gradient_each(dw2, H, NULL, 0);
     tile_gradient_each(dw3, H, NULL, 0);
-    TBG_UNROLL_1
-    for (int e0 = 0; e0 < N * (N - 1); e0 += TILE)
-        tile_reverse(J, R, o, S, N, layer, e0, H, g, dw2, dw3);
+    TBG_EACH_PLACE(J, P, first, count) {
+        TBG_UNROLL_1
+        for (int e0 = 0; e0 < P.N * (P.N - 1); e0 += TILE)
+            tile_reverse(J, R, o, S, &P, layer, e0, H, g, dw2, dw3);
+    }
     tile_gradient_each(dw2, H, g + o->w2, H);
     tile_gradient_each(dw3, H, g + o->w3, H);
     TBG_SYNC();

@@ -1,5 +1,6 @@
-/* cuda_room.h: scratch memory of one block, carved from one piece. Shapes: N the largest molecule of the job,
- * P = N * N pairs, D directions. Rows are the edges of one receiver (plain path). */
+/* cuda_room.h: scratch memory of one block, carved from one piece. Shapes: N atoms of the group of
+ * configurations that the block takes together, one after the other, P pairs, molecule by molecule, D
+ * directions. Rows of the plain path, whose groups are of one, are the edges of one receiver. */
 #ifndef TBG_NETWORK_CUDA_ROOM_H
 #define TBG_NETWORK_CUDA_ROOM_H
 #include "network/cuda.h"
@@ -24,6 +25,30 @@ typedef struct {
     float *a_dot, *s_dot, *g_dot;                       /* [D][N] */
 } tbg_cuda_room;
 
+/* A configuration in the room of its group. */
+typedef struct {
+    int b, N;      /* its number in the batch; its atoms */
+    int row, pair; /* atoms and pairs before it */
+    int rows;      /* atoms of the group */
+} tbg_cuda_place;
+
+TBG_BLOCK_INLINE tbg_cuda_place place_first(const tbg_cuda_job *J, int first, int count) {
+    const int last = first + count - 1;
+    return (tbg_cuda_place){first, J->atoms[first], 0, 0, J->first[last] + J->atoms[last] - J->first[first]};
+}
+
+TBG_BLOCK_INLINE void place_next(const tbg_cuda_job *J, tbg_cuda_place *p) {
+    p->row += p->N;
+    p->pair += p->N * p->N;
+    p->b++;
+    p->N = p->b < J->n ? J->atoms[p->b] : 0;
+}
+
+/* For every configuration p of a group. */
+#define TBG_EACH_PLACE(J, p, first, count)                                                                   \
+    TBG_UNROLL_1                                                                                             \
+    for (tbg_cuda_place p = place_first(J, first, count); p.b < (first) + (count); place_next(J, &p))
+
 #ifdef __CUDACC__
 static __host__ __device__
 #else
@@ -31,8 +56,9 @@ static inline
 #endif
     size_t
     tbg_cuda_carve(const tbg_cuda_job *job, char *base, tbg_cuda_room *R) {
-    const size_t N = (size_t)job->most_atoms, H = (size_t)job->H, L = (size_t)job->L, P = N * N,
-                 K = (size_t)job->K, D = (size_t)job->most_directions, back = job->kind == TBG_CUDA_REVERSE;
+    const size_t N = (size_t)job->most_atoms * (size_t)job->group, H = (size_t)job->H, L = (size_t)job->L,
+                 P = N * (size_t)job->most_atoms, K = (size_t)job->K, D = (size_t)job->most_directions,
+                 back = job->kind == TBG_CUDA_REVERSE;
     size_t used = 0;
 #define TAKE(type, name, count)                                                                              \
     do {                                                                                                     \

@@ -134,14 +134,15 @@ TBG_BLOCK_INLINE void tangent_tile(const tbg_cuda_job *J, const tbg_cuda_room *R
     TBG_SYNC();
 }
 
-/* All edges of a layer: as tile_edges, and the tangents of D directions. own: direction k is that of
- * coordinate own + k, and of the last layer only its own component is wanted (cuda_run.h says why that will
- * do); else -1. */
-TBG_BLOCK_INLINE void tangent_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int N, int layer, int D,
+/* The edges of a configuration alone: as tile_edges, and the tangents of D directions. own: direction k is
+ * that of coordinate own + k, and of the last layer only its own component is wanted (cuda_run.h says why
+ * that will do); else -1. */
+TBG_BLOCK_INLINE void tangent_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int b, int layer, int D,
                                     int own, char *shared, const int H) {
     const tile_memory memory = tile_carve(shared, H, 2), *S = &memory;
     const tbg_cuda_layer *o = &J->layer[layer];
-    const int edges = N * (N - 1);
+    const tbg_cuda_place P = place_first(J, b, 1);
+    const int N = P.N, edges = N * (N - 1);
     TBG_EACH(f, D * N * H)
     R->sum_dot[f] = 0;
     TBG_EACH(f, D * N * 3)
@@ -151,8 +152,7 @@ TBG_BLOCK_INLINE void tangent_edges(const tbg_cuda_job *J, const tbg_cuda_room *
     for (int e0 = 0; e0 < edges; e0 += TILE) {
         tangent_forward forward;
         tile_registers z2, z3;
-        tile_forward(J, R, o, S, N, layer, e0, H, z2, z3, 2);
-        tile_sums(S, N, e0, H, R->sum + (size_t)layer * N * H, R->x + (size_t)(layer + 1) * N * 3, 2);
+        tile_step(J, R, S, &P, layer, e0, H, z2, z3, 2);
         TILE_ELEMENTS(H / 8) {
             const float z = z2[w][l][p][q], s = plain_sigmoid(z);
             forward.y2[w][l][p][q] = z * s;

@@ -172,10 +172,11 @@ TBG_BLOCK_INLINE void tile_weights(const tbg_cuda_job *J, const tbg_cuda_layer *
 
 /* z1 of a row's channel. */
 TBG_BLOCK_INLINE float tile_z1(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
-                               const tile_memory *S, int N, int H, int row, int c) {
+                               const tile_memory *S, const tbg_cuda_place *p, int H, int row, int c) {
     const int i = S->i[row], j = S->j[row];
-    const float *tail = J->wt + o->w1 + 2 * H * H + c, *e = R->e + (size_t)(i * N + j) * J->K;
-    float z = J->w[o->b1 + c] + R->pa[i * H + c] + R->pb[j * H + c] + tail[0] * S->r[row];
+    const float *tail = J->wt + o->w1 + 2 * H * H + c, *e = R->e + (size_t)(p->pair + i * p->N + j) * J->K;
+    float z =
+        J->w[o->b1 + c] + R->pa[(p->row + i) * H + c] + R->pb[(p->row + j) * H + c] + tail[0] * S->r[row];
     for (int k = 0; k < J->K; k++)
         z += tail[(1 + k) * H] * e[k];
     return z;
@@ -183,16 +184,16 @@ TBG_BLOCK_INLINE float tile_z1(const tbg_cuda_job *J, const tbg_cuda_room *R, co
 
 /* Forward of the tile that begins at edge e0. z2, z3: left in registers; y1 in a, messages in m. */
 TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R, const tbg_cuda_layer *o,
-                                   const tile_memory *S, int N, int l_layer, int e0, int H, tile_registers z2,
-                                   tile_registers z3, const int parts) {
-    const int stride = H + 8, slots = H / 8, low = TILE * stride;
+                                   const tile_memory *S, const tbg_cuda_place *P, int layer, int e0, int H,
+                                   tile_registers z2, tile_registers z3, const int parts) {
+    const int stride = H + 8, slots = H / 8, low = TILE * stride, N = P->N;
     TBG_EACH(row, TILE) {
         const int e = e0 + row, real = e < N * (N - 1);
         const int i = real ? e / (N - 1) : -1, jj = real ? e % (N - 1) : 0, j = real ? jj + (jj >= i) : 0;
-        const int at = real ? i * N + j : 0;
+        const size_t at = (size_t)(P->pair + (real ? i * N + j : 0));
         S->i[row] = i;
         S->j[row] = j;
-        const double *x = R->x + (size_t)l_layer * N * 3;
+        const double *x = R->x + 3 * ((size_t)layer * P->rows + P->row);
         double r = 0;
         for (int k = 0; k < 3; k++) {
             const double d = real ? x[3 * i + k] - x[3 * j + k] : 0;
@@ -207,7 +208,7 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
     TBG_SYNC();
     TBG_EACH(f, TILE * H) {
         const int row = f / H, c = f % H;
-        const float z = S->i[row] < 0 ? 0 : tile_z1(J, R, o, S, N, H, row, c); /* silu(0) = 0 */
+        const float z = S->i[row] < 0 ? 0 : tile_z1(J, R, o, S, P, H, row, c); /* silu(0) = 0 */
         tile_put(S->a, row * stride + c, low, tile_silu(z, parts), parts);
         if (parts == 2)
             S->slope[f] = S->i[row] < 0 ? 0 : plain_slope(z);
@@ -281,28 +282,40 @@ TBG_BLOCK_INLINE void tile_sums(const tile_memory *S, int N, int e0, int H, floa
     TBG_SYNC();
 }
 
-/* Message sums empty, next positions those of the layer, and its weights in shared memory. */
-TBG_BLOCK_INLINE void tile_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, const tile_memory *S, int N,
-                                 int layer, int H, const int parts) {
-    const double *x = R->x + (size_t)layer * N * 3;
-    double *next = R->x + (size_t)(layer + 1) * N * 3;
-    float *sum = R->sum + (size_t)layer * N * H;
-    TBG_EACH(f, N * H)
+/* Of all atoms of a group: message sums empty, next positions those of the layer; and its weights in shared
+ * memory. */
+TBG_BLOCK_INLINE void tile_begin(const tbg_cuda_job *J, const tbg_cuda_room *R, const tile_memory *S,
+                                 int rows, int layer, int H, const int parts) {
+    const double *x = R->x + (size_t)layer * rows * 3;
+    double *next = R->x + (size_t)(layer + 1) * rows * 3;
+    float *sum = R->sum + (size_t)layer * rows * H;
+    TBG_EACH(f, rows * H)
     sum[f] = 0;
-    TBG_EACH(f, 3 * N)
+    TBG_EACH(f, 3 * rows)
     next[f] = x[f];
     tile_weights(J, &J->layer[layer], S, H, parts);
 }
 
-TBG_BLOCK_INLINE void tile_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int N, int layer,
-                                 char *shared, const int H, const int parts) {
+/* A tile's forward and what it adds to message sums and next positions. */
+TBG_BLOCK_INLINE void tile_step(const tbg_cuda_job *J, const tbg_cuda_room *R, const tile_memory *S,
+                                const tbg_cuda_place *P, int layer, int e0, int H, tile_registers z2,
+                                tile_registers z3, const int parts) {
+    tile_forward(J, R, &J->layer[layer], S, P, layer, e0, H, z2, z3, parts);
+    tile_sums(S, P->N, e0, H, R->sum + ((size_t)layer * P->rows + P->row) * H,
+              R->x + 3 * ((size_t)(layer + 1) * P->rows + P->row), parts);
+}
+
+/* The edges of `count` configurations from `first` on. */
+TBG_BLOCK_INLINE void tile_edges(const tbg_cuda_job *J, const tbg_cuda_room *R, int first, int count,
+                                 int layer, char *shared, const int H, const int parts) {
     const tile_memory memory = tile_carve(shared, H, parts), *S = &memory;
-    tile_begin(J, R, S, N, layer, H, parts);
-    TBG_UNROLL_1
-    for (int e0 = 0; e0 < N * (N - 1); e0 += TILE) {
-        tile_registers z2, z3;
-        tile_forward(J, R, &J->layer[layer], S, N, layer, e0, H, z2, z3, parts);
-        tile_sums(S, N, e0, H, R->sum + (size_t)layer * N * H, R->x + (size_t)(layer + 1) * N * 3, parts);
+    tile_begin(J, R, S, place_first(J, first, count).rows, layer, H, parts);
+    TBG_EACH_PLACE(J, P, first, count) {
+        TBG_UNROLL_1
+        for (int e0 = 0; e0 < P.N * (P.N - 1); e0 += TILE) {
+            tile_registers z2, z3;
+            tile_step(J, R, S, &P, layer, e0, H, z2, z3, parts);
+        }
     }
 }
 #endif
