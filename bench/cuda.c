@@ -6,7 +6,7 @@
 #include "network_common.h"
 #include "network/cuda.h"
 
-enum { DIVERGENCES = 16 };
+enum { DIVERGENCES = 64 };
 
 static int measure(int n, int hidden, int layers, int batch) {
     bench_case c;
@@ -19,11 +19,11 @@ static int measure(int n, int hidden, int layers, int batch) {
     const double one = bench_operations(&c.model->spec, n), velocity = best[BENCH_VELOCITY],
                  gradient = best[BENCH_GRADIENT], divergence = best[BENCH_DIVERGENCE];
     printf("%s, %d atoms, H %d, L %d\n", tbg_session_backend(s), n, hidden, layers);
-    printf("gradient    %6d configurations %10.3f ms %10.1f Gflop/s\n", c.n, 1e3 * gradient,
-           3e-9 * one * c.n / gradient);
-    printf("velocity    %6d configurations %10.3f ms %10.1f Gflop/s\n", c.n, 1e3 * velocity,
-           1e-9 * one * c.n / velocity);
-    printf("divergence  %6d configurations %10.3f ms %10.1f a second\n", DIVERGENCES, 1e3 * divergence,
+    printf("gradient    %6d configurations %10.3f ms %12.1f a second %10.1f Gflop/s\n", c.n, 1e3 * gradient,
+           c.n / gradient, 3e-9 * one * c.n / gradient);
+    printf("velocity    %6d configurations %10.3f ms %12.1f a second %10.1f Gflop/s\n", c.n, 1e3 * velocity,
+           c.n / velocity, 1e-9 * one * c.n / velocity);
+    printf("divergence  %6d configurations %10.3f ms %12.1f a second\n", DIVERGENCES, 1e3 * divergence,
            DIVERGENCES / divergence);
     tbg_session_free(s);
     bench_case_free(&c);

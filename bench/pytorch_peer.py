@@ -3,7 +3,9 @@
 Owns a straightforward batched implementation (dense pairs, autograd, single precision) of the field in docs and SPEC: published
 field plus, as `tbg bench` measures it, edge features of bonded pairs, the harmonic rate and its direct term. Exact divergence
 in two ways: one reverse pass per direction (the published way) and vmap over forward-mode directions (PyTorch's best).
---vectors FILE checks the published part against a vector file before anything is timed. Not part of the product.
+--vectors FILE checks the published part against a vector file before anything is timed. --device cuda --compile --bf16 is the
+peer of tools/gpu/check.sh: torch.compile, and bf16 products for training (velocities and divergences stay in single precision, as
+densities need). Not part of the product.
 """
 import argparse
 import json
@@ -79,9 +81,15 @@ class Field(nn.Module):
         return v - v.mean(-2, keepdim=True)
 
 
-def best_rate(work, items, seconds):
+def best_rate(run, items, seconds, device="cpu"):
     """Items per second, the best repeat; in processor time on one thread, as bench_network measures."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+    def work():
+        run()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
     work()
     best, start = 0.0, clock()
     while True:
@@ -122,16 +130,21 @@ def main():
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--seconds", type=float, default=6)
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--compile", action="store_true", help="torch.compile")
+    p.add_argument("--bf16", action="store_true", help="bf16 products in training")
     p.add_argument("--vectors", help="vector file that the published part must reproduce")
     o = p.parse_args()
     if o.threads:
         torch.set_num_threads(o.threads)
-    out = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    out = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": o.device, "compile": o.compile, "bf16": o.bf16}
     if o.vectors:
         out["vector_error"] = check(o.vectors)
     torch.manual_seed(1)
+    torch.set_default_device(o.device)
     n, b = o.atoms, o.batch
     field = Field(21, o.hidden, o.layers, True, 2)
+    fast = torch.compile(field) if o.compile else field
     f = torch.eye(n)[:, :21].contiguous() if n >= 21 else torch.eye(21)[:n]
     i = torch.arange(n)
     classes = (i[:, None] - i[None]).abs()
@@ -143,13 +156,15 @@ def main():
     def train():
         for q in field.parameters():
             q.grad = None
-        ((field(t, x, f, classes, mean, width) - target) ** 2).mean().backward()
+        with torch.autocast(o.device, torch.bfloat16, enabled=o.bf16):
+            v = fast(t, x, f, classes, mean, width)
+        ((v - target) ** 2).mean().backward()
 
     def velocity():
         with torch.no_grad():
-            field(t, x, f, classes, mean, width)
+            fast(t, x, f, classes, mean, width)
 
-    few = 4
+    few = 4 if o.device == "cpu" else 64
 
     def reverse():
         y = x[:few].clone().requires_grad_(True)
@@ -173,15 +188,15 @@ def main():
 
     for q in field.parameters():
         q.requires_grad_(True)
-    out["train_molecules_per_s"] = best_rate(train, b, o.seconds)
-    out["velocities_per_s"] = best_rate(velocity, b, o.seconds)
+    out["train_molecules_per_s"] = best_rate(train, b, o.seconds, o.device)
+    out["velocities_per_s"] = best_rate(velocity, b, o.seconds, o.device)
     for q in field.parameters():
         q.requires_grad_(False)
     a, c = reverse()[0], forward()
     if not torch.allclose(a, c, rtol=1e-3, atol=1e-3):
         raise SystemExit(f"pytorch_peer.py: the two divergences differ: {a} and {c}")
-    out["divergences_per_s_reverse"] = best_rate(reverse, few, o.seconds)
-    out["divergences_per_s_forward"] = best_rate(forward, 1, o.seconds)
+    out["divergences_per_s_reverse"] = best_rate(reverse, few, o.seconds, o.device)
+    out["divergences_per_s_forward"] = best_rate(forward, 1, o.seconds, o.device)
     out["exact_divergences_per_s"] = max(out["divergences_per_s_reverse"], out["divergences_per_s_forward"])
     print(json.dumps(out, indent=1))
 

@@ -2,7 +2,8 @@
 # On a machine with a GPU, nvcc, gcc and make: builds what the CUDA tests and benchmark need, tests, measures; a short
 # table at the end. Results also go to $OUT (default: gpu-results/). Meant to take under five minutes.
 # A test that is skipped for want of a device counts as failed.
-# usage: tools/gpu/check.sh [build|test|sanitize|bench ...]   (default: build test bench)
+# peer: the same network in PyTorch with torch.compile and bf16 on the same card, where python3 has torch; ratios after bench.
+# usage: tools/gpu/check.sh [build|test|sanitize|bench|peer ...]   (default: build test bench)
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 out=${OUT:-gpu-results}
@@ -41,6 +42,14 @@ for what in "$@"; do
     bench)
         step bench 120 "$build/bench_cuda"
         cat "$out/bench.log"
+        ;;
+    peer)
+        for shape in "22 64 5 2048" "36 128 9 1024"; do
+            read -r atoms hidden layers batch <<<"$shape"
+            step "peer-$hidden" 100 python3 bench/pytorch_peer.py --device "${PEER_DEVICE:-cuda}" --compile --bf16 --seconds 3 \
+                --atoms "$atoms" --hidden "$hidden" --layers "$layers" --batch "$batch"
+            [ ! -s "$out/bench.log" ] || python3 tools/gpu/ratios.py "$out/bench.log" "$out/peer-$hidden.log" "$hidden" | tee -a "$out/ratios.txt"
+        done
         ;;
     *) echo "unknown step $what" >&2 && exit 2 ;;
     esac

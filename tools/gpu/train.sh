@@ -7,7 +7,8 @@
 # NS, PS         production time per replica, ns (0.3), and time between frames, ps (0.2); FLATTEN_PS: to find the bias along phi (100)
 # SPLITS         file of the sets (configs/splits.json); TRAIN, VAL its keys (train, val); VALIDATE: how many of VAL (16)
 # SAMPLES        weighted samples of each of the peptides in PEPTIDES (the first three of those validated on), 64
-# DEVICE         cuda, cpu or auto (auto); MODEL_BACKEND: cuda or cpu ("", the best there is); START: a checkpoint
+# DEVICE         of dynamics: cuda, cpu or auto (auto); MODEL_BACKEND, ENGINE: of the network and of the samples' energies: cuda where
+#                nvidia-smi finds a device, else the processor's; START: a checkpoint
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 [ $# -ge 2 ] || { sed -n 's/^# usage: //p' "$0" >&2; exit 2; }
@@ -24,6 +25,9 @@ tbg=${TBG:-build/tbg}
 export TBG_DATA=${TBG_DATA:-$PWD/data}
 data=runs/data/dipeptides
 mkdir -p "$out/run" "$data"
+if nvidia-smi -L >/dev/null 2>&1; then
+    MODEL_BACKEND=${MODEL_BACKEND:-cuda} ENGINE=${ENGINE:-cuda}
+fi
 failed=0
 step() { # step NAME COMMAND...
     local name=$1 begin=$SECONDS status
@@ -47,14 +51,14 @@ make_data() {
 }
 train() {
     [ -z "${START:-}" ] || [ -e "$out/run/checkpoint.safetensors" ] || cp "$START" "$out/run/checkpoint.safetensors" || return
-    "$tbg" train "$config" -o "$out/run" --minutes "$minutes" --resume
+    "$tbg" train "$config" -o "$out/run" --minutes "$minutes" --resume ${MODEL_BACKEND:+--backend "$MODEL_BACKEND"}
 }
 evaluate() {
     local peptide folders=
     rm -rf runs/validation
     for peptide in ${PEPTIDES:-$(sed 's/[^A-Z ]//g' "$out/val.json" | awk '{print $1, $2, $3}')}; do
         "$tbg" sample "$peptide" --model "$out/run/last.safetensors" -n "${SAMPLES:-64}" --tolerance 0.3 \
-            ${MODEL_BACKEND:+--backend "$MODEL_BACKEND"} -o "runs/validation/$peptide" || return
+            ${MODEL_BACKEND:+--backend "$MODEL_BACKEND"} ${ENGINE:+--engine "$ENGINE"} -o "runs/validation/$peptide" || return
         folders="$folders runs/validation/$peptide"
     done
     # shellcheck disable=SC2086
