@@ -231,63 +231,35 @@ static int stage(annealer *W, int l, int m, const uint64_t *number) {
     return TBG_OK;
 }
 
-/* Mean of the replicas' weights; the largest of them is *largest, the sum relative to it *sum (0: there is no
- * estimate). */
-static void average(const annealer *W, int i, double *largest, double *sum, tbg_anneal_result *result) {
-    const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
-    const replicas *r = &W->of[i];
-    const tbg_harmonic *h = &W->h[i];
-    double squares = 0;
-    *result = (tbg_anneal_result){.log_z = -INFINITY, .u = NAN, .error = NAN, .newton = h->newton};
-    *largest = -INFINITY;
-    *sum = 0;
-    for (size_t k = 0; k < K; k++) {
-        result->acceptance += r->taken[k] / (double)K;
-        if (isfinite(r->log_w[k]))
-            *largest = fmax(*largest, r->log_w[k]);
-    }
-    if (h->failed || (W->kept && !isfinite(r->log_w[0])))
-        return;
-    for (size_t k = 0; k < K; k++)
-        if (isfinite(r->log_w[k])) {
-            double w = exp(r->log_w[k] - *largest);
-            *sum += w;
-            squares += w * w;
-        }
-    if (!(*sum > 0))
-        return;
-    result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + *largest + log(*sum / (double)K);
-    if (K > 1) /* of the mean of K weights, relative */
-        result->error = sqrt(fmax(0, (double)K * squares / (*sum * *sum) - 1) / ((double)K - 1));
-}
-
 /* The result, and without a kept replica the one that becomes x. */
 static void conclude(const annealer *W, int i, uint64_t number, double *x, tbg_anneal_result *result) {
     const size_t n = W->A.n3, K = (size_t)W->A.o->replicas;
     const replicas *r = &W->of[i];
-    double largest, sum, uniform, so_far = 0;
-    size_t kept = 0;
-    average(W, i, &largest, &sum, result);
-    if (W->kept) {
-        result->u = W->kept_u[i];
-        return;
+    const tbg_harmonic *h = &W->h[i];
+    const tbg_mean_weight mean = tbg_mean_of_weights(K, r->log_w);
+    const int none = h->failed || (W->kept && !isfinite(r->log_w[0])) || !(mean.sum > 0);
+    *result = (tbg_anneal_result){
+        .log_z = -INFINITY, .u = W->kept ? W->kept_u[i] : NAN, .error = NAN, .newton = h->newton};
+    for (size_t k = 0; k < K; k++)
+        result->acceptance += r->taken[k] / (double)K;
+    if (!none) {
+        result->log_z = 0.5 * (double)n * log(W->A.precision) - h->log_det + mean.log;
+        result->error = mean.error;
     }
-    if (!(sum > 0)) {
+    if (W->kept)
+        return;
+    if (none) {
         for (size_t a = 0; a < n; a++)
             x[a] = NAN;
         return;
     }
+    double uniform;
     tbg_random_uniform(W->A.o->seed, TBG_STREAM(TBG_STREAM_ANNEAL, number),
                        address(&W->A, W->A.o->stages + 1), 1, &uniform);
-    for (size_t k = 0; k < K; k++)
-        if (isfinite(r->log_w[k])) {
-            kept = k;
-            if ((so_far += exp(r->log_w[k] - largest)) > uniform * sum)
-                break;
-        }
-    result->u = r->u[kept];
+    const size_t chosen = tbg_choose_by_weight(&mean, K, r->log_w, uniform);
+    result->u = r->u[chosen];
     place(W, i, r->z, W->A.batch);
-    memcpy(x, W->A.batch + kept * n, n * sizeof *x);
+    memcpy(x, W->A.batch + chosen * n, n * sizeof *x);
     for (size_t d = 0; d < 3; d++)
         shift(n, d, -mean_of(n, d, x), x);
 }

@@ -7,6 +7,17 @@
 int tbg_anneal_numbered(tbg_engine *engine, int n_atoms, const tbg_anneal_options *options, long n,
                         const uint64_t *number, const double *y, double *x, tbg_anneal_result *result);
 
+/* ---- mean.c ---- */
+typedef struct {
+    double log;          /* ln of the mean of n weights; -Inf: all are 0 */
+    double error;        /* its standard error, relative to the mean; NAN for one */
+    double largest, sum; /* ln of the largest weight; sum of all over that */
+} tbg_mean_weight;
+/* log_w: [n]; what is not finite is the weight 0. */
+tbg_mean_weight tbg_mean_of_weights(size_t n, const double *log_w);
+/* The weight that `uniform`, in [0, 1), falls on; m: their mean. 0 where all are 0. */
+size_t tbg_choose_by_weight(const tbg_mean_weight *m, size_t n, const double *log_w, double uniform);
+
 /* ---- triangular_simd.c ---- */
 typedef struct tbg_triangular {
     /* Lower Cholesky factor L of the lower triangle of a [n][n], damping added to its diagonal; 0: not

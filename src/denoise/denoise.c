@@ -144,32 +144,15 @@ static void weigh(const tbg_denoiser *d, int first, int m, room *r) {
 /* Estimate from the parts of M branches; *kept: which is kept, drawn by uniform. */
 static void average(int M, const double *part, const tbg_anneal_result *of, double uniform, int *kept,
                     tbg_anneal_result *result) {
-    double largest = -INFINITY, sum = 0, squares = 0, so_far = 0;
-    int newton = 0;
-    *kept = 0;
-    *result = (tbg_anneal_result){.log_z = -INFINITY, .u = of[0].u, .error = NAN};
+    const tbg_mean_weight mean = tbg_mean_of_weights((size_t)M, part);
+    *kept = (int)tbg_choose_by_weight(&mean, (size_t)M, part, uniform);
+    *result = (tbg_anneal_result){.log_z = mean.log, .u = of[*kept].u, .error = mean.error};
     for (int b = 0; b < M; b++) {
-        largest = fmax(largest, part[b]);
         result->acceptance += of[b].acceptance / M;
-        newton = of[b].newton > newton ? of[b].newton : newton;
+        result->newton = of[b].newton > result->newton ? of[b].newton : result->newton;
     }
-    result->newton = newton;
-    if (!isfinite(largest))
-        return;
-    for (int b = 0; b < M; b++) {
-        double w = exp(part[b] - largest);
-        sum += w;
-        squares += w * w;
-    }
-    for (int b = 0; b < M; b++)
-        if (part[b] > -INFINITY) {
-            *kept = b;
-            if ((so_far += exp(part[b] - largest)) > uniform * sum)
-                break;
-        }
-    result->log_z = largest + log(sum / M);
-    result->u = of[*kept].u;
-    result->error = M > 1 ? sqrt(fmax(0, M * squares / (sum * sum) - 1) / (M - 1)) : of[0].error;
+    if (M == 1 && mean.sum > 0)
+        result->error = of[0].error;
 }
 
 /* ---- forwards ---- */
