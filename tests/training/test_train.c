@@ -137,33 +137,6 @@ static void same_tensors(const char *a, const char *b) {
     tbg_tensors_free(y);
 }
 
-/* On a backend beside the processor batches are filled ahead: pieces of a run are the run, still. */
-static void pieces_on_a_device_equal_the_run(void **state) {
-    (void)state;
-    tbg_training_config *c = configure(base_text);
-    for (int pieces = 0; pieces < 2; pieces++) {
-        tbg_training_result r = {.end = TBG_RUN_OUT_OF_TIME};
-        char directory[512];
-        strcpy(directory, in(pieces ? "device-parts" : "device"));
-        for (int k = 0; r.end == TBG_RUN_OUT_OF_TIME && k < 10; k++) {
-            tbg_trainer *t = NULL;
-            tbg_training_options o = {.directory = directory,
-                                      .resume = pieces,
-                                      .iterations = 5,
-                                      .threads = 2,
-                                      .minutes = pieces ? 1e-9 : 0,
-                                      .backend = "cuda-emulation"};
-            assert_ok(tbg_trainer_create(c, &o, &t));
-            assert_ok(tbg_trainer_run(t, &r));
-            tbg_trainer_free(t);
-        }
-        assert_int_equal(r.end, TBG_RUN_FINISHED);
-        assert_int_equal(r.iteration, 5);
-    }
-    same_tensors(in("device/checkpoint.safetensors"), in("device-parts/checkpoint.safetensors"));
-    tbg_training_config_free(c);
-}
-
 /* base_text with the first `from` replaced. */
 static char *changed(const char *from, const char *to) {
     static char text[4000];
@@ -442,7 +415,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(resumed_equals_uninterrupted),
                                        cmocka_unit_test(resumed_soap_equals_uninterrupted),
                                        cmocka_unit_test(resumed_on_a_device),
-                                       cmocka_unit_test(pieces_on_a_device_equal_the_run),
                                        cmocka_unit_test(model_file),
                                        cmocka_unit_test(fine_tuning),
                                        cmocka_unit_test(refusals),
