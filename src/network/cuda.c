@@ -158,10 +158,8 @@ static int refresh(void *state) {
 
 /* ---- a call: what it sends, and what comes back ---- */
 
-enum {
-    MOST_KNOWN = 10000,
-    MOST_GROUP = 4
-}; /* groups: what a block keeps in registers meets memory once a group */
+enum { MOST_KNOWN = 10000 };
+enum { MOST_GROUP = 4 }; /* what a block keeps in registers meets memory once a group */
 
 /* Number of a molecule among those that the session has met; a new one's features and pairs go to the host's
  * copies. */
@@ -245,19 +243,74 @@ static int make_room(tbg_cuda_state *s, tbg_cuda_job *J) {
     return TBG_OK;
 }
 
+/* What a call sends, in one piece of memory. */
+typedef struct {
+    double *x, *with, *t, *u, *weight;
+    int *atoms, *heard, *first, *feature_at, *pair_at; /* [n] each, as in tbg_cuda_job */
+} parcel;
+
+static size_t parcel_size(const call *c, size_t n3) {
+    const size_t n = (size_t)c->n;
+    return ((c->with ? 2 : 1) * n3 + (c->weight ? 3 : 2) * n) * sizeof(double) + 5 * n * sizeof(int);
+}
+
+static parcel lay_out(const call *c, size_t n3, char *at) {
+    const size_t n = (size_t)c->n;
+    parcel p = {.x = (double *)at};
+    p.with = p.x + n3;
+    p.t = p.with + (c->with ? n3 : 0);
+    p.u = p.t + n;
+    p.weight = p.u + n;
+    p.atoms = (int *)(p.weight + (c->weight ? n : 0));
+    p.heard = p.atoms + n;
+    p.first = p.heard + n;
+    p.feature_at = p.first + n;
+    p.pair_at = p.feature_at + n;
+    return p;
+}
+
+/* Fills it; positions relative to their mean. */
+static int pack(tbg_cuda_state *s, const call *c, size_t n3, const parcel *p) {
+    size_t all = 0;
+    int number = 0;
+    if (c->with)
+        memcpy(p->with, c->with, n3 * sizeof *p->with);
+    if (c->weight)
+        memcpy(p->weight, c->weight, (size_t)c->n * sizeof *p->weight);
+    for (int b = 0; b < c->n; b++) {
+        const tbg_conditioning *m = c->molecule[b];
+        if (!b || m != c->molecule[b - 1])
+            TBG_TRY(meet(s, m, &number));
+        p->feature_at[b] = s->known[number].features;
+        p->pair_at[b] = s->known[number].pairs;
+        p->atoms[b] = m->n_atoms;
+        p->heard[b] = m->n_atoms - m->n_silent;
+        p->first[b] = (int)all;
+        p->t[b] = c->t[b];
+        p->u[b] = s->base.time_u ? tbg_u_of_time(s->model->spec.graded_d, c->t[b]) : 0;
+        for (int a = 0; a < 3; a++) {
+            const double *from = c->x + 3 * all + a;
+            double mean = 0, *to = p->x + 3 * all + a;
+            for (int i = 0; i < m->n_atoms; i++)
+                mean += from[3 * i] / m->n_atoms;
+            for (int i = 0; i < m->n_atoms; i++)
+                to[3 * i] = from[3 * i] - mean;
+        }
+        all += (size_t)m->n_atoms;
+    }
+    return TBG_OK;
+}
+
 /* The job of a call but for its outputs; *n3: coordinates of the batch. */
 static int prepare(tbg_cuda_state *s, const call *c, tbg_cuda_job *J, size_t *n3) {
-    const size_t n = (size_t)c->n;
     size_t all = 0;
     *J = s->base;
     J->kind = c->kind;
     J->n = c->n;
     J->parts = s->base.parts ? c->parts : 0;
+    /* cuda_reverse.h needs wider networks, two parts of 128 channels more memory than sm_80 has. */
     if ((J->H == 32 && J->kind == TBG_CUDA_REVERSE) || tbg_cuda_shared_size(J) > s->device->shared(s->handle))
-        J->parts =
-            0; /* cuda_reverse.h needs wider networks, two parts of 128 channels more memory than sm_80 has */
-    if (s->n_known > MOST_KNOWN)
-        s->n_known = s->n_sent = 0, s->features = s->pairs = 0;
+        J->parts = 0;
     for (int b = 0; b < c->n; b++) {
         const int atoms = c->molecule[b]->n_atoms;
         all += (size_t)atoms;
@@ -267,58 +320,33 @@ static int prepare(tbg_cuda_state *s, const call *c, tbg_cuda_job *J, size_t *n3
             J->most_atoms = atoms;
     }
     *n3 = 3 * all;
-    /* One piece of memory, sent at once: doubles, then integers. */
-    const size_t bytes =
-        ((c->with ? 2 : 1) * *n3 + (c->weight ? 3 : 2) * n) * sizeof(double) + 5 * n * sizeof(int);
-    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_BATCH, bytes, 1, 1));
-    char *const here = s->buffer[TBG_CUDA_AT_BATCH].host, *const there = s->buffer[TBG_CUDA_AT_BATCH].device;
-    double *centred = (double *)here, *with = centred + *n3, *t = with + (c->with ? *n3 : 0), *u = t + n,
-           *weight = u + n;
-    int *atoms = (int *)(weight + (c->weight ? n : 0)), *heard = atoms + n, *first = heard + n,
-        *feature_at = first + n, *pair_at = feature_at + n;
-    if (c->with)
-        memcpy(with, c->with, *n3 * sizeof *with);
-    if (c->weight)
-        memcpy(weight, c->weight, n * sizeof *weight);
-    all = 0;
-    for (int b = 0, number = 0; b < c->n; b++) {
-        const tbg_conditioning *m = c->molecule[b];
-        if (!b || m != c->molecule[b - 1])
-            TBG_TRY(meet(s, m, &number));
-        feature_at[b] = s->known[number].features;
-        pair_at[b] = s->known[number].pairs;
-        atoms[b] = m->n_atoms;
-        heard[b] = m->n_atoms - m->n_silent;
-        first[b] = (int)all;
-        t[b] = c->t[b];
-        u[b] = J->time_u ? tbg_u_of_time(s->model->spec.graded_d, t[b]) : 0;
-        for (int a = 0; a < 3; a++) {
-            const double *from = c->x + 3 * all + a;
-            double mean = 0, *to = centred + 3 * all + a;
-            for (int i = 0; i < atoms[b]; i++)
-                mean += from[3 * i] / atoms[b];
-            for (int i = 0; i < atoms[b]; i++)
-                to[3 * i] = from[3 * i] - mean;
-        }
-        all += (size_t)atoms[b];
+    if (s->n_known > MOST_KNOWN) { /* forget them */
+        s->n_known = s->n_sent = 0;
+        s->features = s->pairs = 0;
     }
+    const size_t bytes = parcel_size(c, *n3);
+    TBG_TRY(tbg_cuda_ensure(s, TBG_CUDA_AT_BATCH, bytes, 1, 1));
+    const parcel here = lay_out(c, *n3, s->buffer[TBG_CUDA_AT_BATCH].host),
+                 there = lay_out(c, *n3, s->buffer[TBG_CUDA_AT_BATCH].device);
+    TBG_TRY(pack(s, c, *n3, &here));
     if (s->n_known > s->n_sent)
         TBG_TRY(send_molecules(s));
-    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_BATCH, here, bytes));
-#define THERE(pointer) (void *)(there + ((char *)(pointer)-here))
-    J->x = THERE(centred);
-    J->t = THERE(t);
-    J->u = THERE(u);
-    J->weight = c->weight ? THERE(weight) : NULL;
-    J->target = c->weight ? THERE(with) : NULL;
-    J->dv = c->kind == TBG_CUDA_REVERSE && !c->weight ? THERE(with) : NULL;
-    J->x_dot = c->kind == TBG_CUDA_TANGENT ? THERE(with) : NULL;
-    J->atoms = THERE(atoms);
-    J->heard = THERE(heard);
-    J->first = THERE(first);
-    J->feature_at = THERE(feature_at);
-    J->pair_at = THERE(pair_at);
-#undef THERE
+    TBG_TRY(tbg_cuda_send(s, TBG_CUDA_AT_BATCH, here.x, bytes));
+    J->x = there.x;
+    J->t = there.t;
+    J->u = there.u;
+    J->atoms = there.atoms;
+    J->heard = there.heard;
+    J->first = there.first;
+    J->feature_at = there.feature_at;
+    J->pair_at = there.pair_at;
+    if (c->kind == TBG_CUDA_TANGENT)
+        J->x_dot = there.with;
+    else if (c->weight) {
+        J->target = there.with;
+        J->weight = there.weight;
+    } else if (c->with)
+        J->dv = there.with;
     J->w = s->buffer[TBG_CUDA_AT_W].device;
     J->wt = s->buffer[TBG_CUDA_AT_WT].device;
     J->half = s->buffer[TBG_CUDA_AT_HALF].device;
