@@ -40,9 +40,9 @@ void subject_defaults(subject_settings *s);
      "noise at which the flow ends and branches or the annealing begin; default: 0.12 with branches, else "  \
      "the model's"},                                                                                         \
     {"branches", 0, APP_INT, &(s)->branches, "M",                                                            \
-     "random ways from there to --anneal-from, of which one is kept; -1: 16 if the model was trained for "   \
+     "random ways from there to --anneal-from, of which one is kept; -1: 64 if the model was trained for "   \
      "them, else 0"},                                                                                        \
-    {"branch-steps", 0, APP_INT, &(s)->branch_steps, "K", "steps of each; -1: 30"},                          \
+    {"branch-steps", 0, APP_INT, &(s)->branch_steps, "K", "steps of each; -1: 20"},                          \
     {"anneal-from", 0, APP_DOUBLE, &(s)->anneal_from, "NM",                                                  \
      "noise that the force field takes off after branches; default: 1.2 times the model's, or 0.025"},       \
     {"anneal-stages", 0, APP_INT, &(s)->anneal_stages, "S",                                                  \

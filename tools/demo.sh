@@ -15,7 +15,7 @@ reference=data/reference/$peptide.nc
 out=out/demo
 rm -rf "$out"
 echo "run: $peptide, weighted samples by a shipped model (minutes)" >&2
-build/tbg sample "$peptide" -n 200 --seed 1 --tolerance 0.3 -o "$out" "$@"
+build/tbg sample "$peptide" -n 128 --seed 1 --tolerance 0.3 -o "$out" "$@"
 if [ -f "$reference" ]; then
     echo "run: comparing with $reference (our own replica exchange)" >&2
     build/tbg evaluate "$out" --reference "$reference"

@@ -45,7 +45,7 @@ typedef struct {
     int steps;                 /* K */
     tbg_anneal_options anneal; /* its smoothing, s: above the model's and below S with branches */
 } tbg_denoise_options;
-/* Of branches: 0.12 nm, 16 branches of 30 steps, annealing from 0.03 nm with half the usual replicas and
+/* Of branches: 0.12 nm, 64 branches of 20 steps, annealing from 0.03 nm with half the usual replicas and
  * stages. */
 void tbg_denoise_defaults(tbg_denoise_options *options);
 

@@ -22,7 +22,7 @@ struct tbg_denoiser {
 };
 
 void tbg_denoise_defaults(tbg_denoise_options *o) {
-    *o = (tbg_denoise_options){.smoothing = 0.12, .branches = 16, .steps = 30};
+    *o = (tbg_denoise_options){.smoothing = 0.12, .branches = 64, .steps = 20};
     tbg_anneal_defaults(&o->anneal);
     o->anneal.smoothing = 0.03;
     o->anneal.replicas = o->anneal.stages = 8; /* the mean over branches forgives */

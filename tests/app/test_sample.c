@@ -281,7 +281,7 @@ static void branches_by_default(void **state) {
         const char *training;
         int branches;
     } cases[] = {{NULL, 0},
-                 {"{\"config\":{\"align\":false,\"transport\":false}}", 16},
+                 {"{\"config\":{\"align\":false,\"transport\":false}}", 64},
                  {"{\"config\":{\"align\":true,\"transport\":false}}", 0},
                  {"{\"config\":{\"align\":false,\"transport\":true}}", 0},
                  {"{\"config\":{\"align\":false}}", 0},

@@ -454,7 +454,7 @@ static void options_refused(void **state) {
     tbg_denoise_defaults(&o);
     o.anneal.temperature = 300;
     d = make(&t, &o, NULL, NULL); /* the usual options are possible */
-    assert_true(tbg_denoiser_options(d)->branches == 16 && tbg_denoiser_options(d)->steps == 30);
+    assert_true(tbg_denoiser_options(d)->branches == 64 && tbg_denoiser_options(d)->steps == 20);
     tbg_denoiser_free(d);
     free_toy(&t);
 }
