@@ -15,7 +15,7 @@ typedef struct {
 TBG_BLOCK_INLINE void tangent_tile(const tbg_cuda_job *J, const tbg_cuda_room *R, const tile_memory *S, int N,
                                    int layer, int e0, int k, const int H, tangent_forward *forward) {
     const tbg_cuda_layer *o = &J->layer[layer];
-    const int stride = H + 8, slots = H / 8, low = TILE * stride, K = J->K, edges = N * (N - 1);
+    const int stride = H + 8, slots = H / 8, low = TILE * stride, K = J->K;
     const size_t at = (size_t)k * N;
     const double *x_dot = R->x_dot + 3 * at, *x0_dot = R->x0_dot + 3 * at;
     const float *pa_dot = R->pa_dot + at * H, *pb_dot = R->pb_dot + at * H, *tail = J->wt + o->w1 + 2 * H * H;
@@ -112,8 +112,7 @@ TBG_BLOCK_INLINE void tangent_tile(const tbg_cuda_job *J, const tbg_cuda_room *R
         }
     }
     TBG_SYNC();
-    const int first = e0 / (N - 1), last = (e0 + TILE < edges ? e0 + TILE : edges) - 1;
-    const int receivers = last / (N - 1) - first + 1;
+    TILE_RECEIVERS(first, receivers);
     TBG_EACH(f, receivers * 3) {
         const int i = first + f / 3, a = f % 3;
         TILE_SEGMENT(i, from, to);
@@ -123,14 +122,7 @@ TBG_BLOCK_INLINE void tangent_tile(const tbg_cuda_job *J, const tbg_cuda_room *R
         R->next_dot[3 * (at + (size_t)i) + a] += total;
     }
     if (layer + 1 < J->L)
-        TBG_EACH(f, receivers * H) {
-            const int i = first + f / H, c = f % H;
-            TILE_SEGMENT(i, from, to);
-            float total = 0;
-            for (int row = from; row < to; row++)
-                total += tile_get(S->m, row * stride + c, low, 2);
-            R->sum_dot[(at + (size_t)i) * H + c] += total;
-        }
+        tile_messages(S, N, e0, H, R->sum_dot + at * H, 2);
     TBG_SYNC();
 }
 
@@ -159,11 +151,11 @@ TBG_BLOCK_INLINE void tangent_edges(const tbg_cuda_job *J, const tbg_cuda_room *
             forward.slope2[w][l][p][q] = s * (1 + z * (1 - s));
             forward.slope3[w][l][p][q] = J->w[o->wc + TILE_COLUMN] * plain_slope(z3[w][l][p][q]);
         }
-        const int first = e0 / (N - 1), last = ((e0 + TILE < edges ? e0 + TILE : edges) - 1) / (N - 1);
+        TILE_RECEIVERS(first, receivers);
         TBG_UNROLL_1
         for (int k = 0; k < D; k++) {
             const int atom = (own + k) / 3;
-            if (own < 0 || layer + 1 < J->L || (atom >= first && atom <= last))
+            if (own < 0 || layer + 1 < J->L || (atom >= first && atom < first + receivers))
                 tangent_tile(J, R, S, N, layer, e0, k, H, &forward);
         }
     }

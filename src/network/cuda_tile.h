@@ -256,12 +256,15 @@ TBG_BLOCK_INLINE void tile_forward(const tbg_cuda_job *J, const tbg_cuda_room *R
     const int from = (i) * (N - 1) > e0 ? (i) * (N - 1) - e0 : 0;                                            \
     const int to = ((i) + 1) * (N - 1) < e0 + TILE ? ((i) + 1) * (N - 1) - e0 : TILE
 
-/* The tile's rows into the message sums and next positions of their receivers. */
-TBG_BLOCK_INLINE void tile_sums(const tile_memory *S, int N, int e0, int H, float *sum, double *next,
-                                const int parts) {
-    const int stride = H + 8, edges = N * (N - 1);
-    const int first = e0 / (N - 1), last = (e0 + TILE < edges ? e0 + TILE : edges) - 1;
-    const int receivers = last / (N - 1) - first + 1;
+/* Receivers that the tile has rows of: `first` and how many. */
+#define TILE_RECEIVERS(first, receivers)                                                                     \
+    const int first = e0 / (N - 1);                                                                          \
+    const int receivers = ((e0 + TILE < N * (N - 1) ? e0 + TILE : N * (N - 1)) - 1) / (N - 1) - first + 1
+
+/* The messages of the tile's rows, or their tangents, into the sums of their receivers. Part of a phase. */
+TBG_BLOCK_INLINE void tile_messages(const tile_memory *S, int N, int e0, int H, float *sum, const int parts) {
+    const int stride = H + 8;
+    TILE_RECEIVERS(first, receivers);
     TBG_EACH(f, receivers * H) {
         const int i = first + f / H, c = f % H;
         TILE_SEGMENT(i, from, to);
@@ -270,6 +273,13 @@ TBG_BLOCK_INLINE void tile_sums(const tile_memory *S, int N, int e0, int H, floa
             total += tile_get(S->m, row * stride + c, TILE * stride, parts);
         sum[i * H + c] += total;
     }
+}
+
+/* The tile's rows into the message sums and next positions of their receivers. */
+TBG_BLOCK_INLINE void tile_sums(const tile_memory *S, int N, int e0, int H, float *sum, double *next,
+                                const int parts) {
+    TILE_RECEIVERS(first, receivers);
+    tile_messages(S, N, e0, H, sum, parts);
     TBG_EACH(f, receivers * 3) {
         const int i = first + f / 3, k = f % 3;
         TILE_SEGMENT(i, from, to);
